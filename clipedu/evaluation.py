@@ -1,0 +1,115 @@
+"""How good is it? Retrieval in both directions, and classification without training (zero-shot)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipedu.data import ImageTextDataset
+from clipedu.embedding import embed_images, embed_texts, frozen_features
+from clipedu.errors import ConfigError
+from clipedu.model import CLIP, compute_similarity
+from clipedu.pictures import Pictures, open_pictures
+from clipedu.records import languages
+from clipedu.tokenizer import SimpleTokenizer
+
+Scores = dict[str, dict[str, float]]
+TEMPLATES = {"en": ("{}", "a {}"), "zh": ("{}", "一个{}")}
+
+
+def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Share of queries whose right answer ranks among the first k.
+
+    An image may have several captions: image -> text counts as right if any of them ranks within k, and text -> image
+    asks with each of them. Ties count against the model (a collapsed model, all similarities equal, scores 0 and
+    not 1), and so does NaN.
+
+    Args:
+        similarity: `[I, T]`.
+        text_to_image: `[T]` int64, the index of each text's image; every image has at least one text.
+        ks: ranks to report.
+
+    Returns:
+        `i2t_R@k` and `t2i_R@k` as fractions.
+    """
+    images, texts = similarity.shape
+    if text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
+        raise ConfigError(
+            "text_to_image 必须给出每段文本对应的图像编号,且每张图像至少有一段文本",
+            "text_to_image must name the image of every text, and every image must have a text",
+        )
+    own = text_to_image == torch.arange(images)[:, None]  # (I, T)
+    best_own = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
+    image_rank = (~(similarity < best_own) & ~own).sum(dim=1)  # how many other captions are at least as near
+    right = similarity[text_to_image, torch.arange(texts)]
+    text_rank = (~(similarity < right)).sum(dim=0) - 1  # minus itself
+    recall = {f"i2t_R@{k}": (image_rank < k).float().mean().item() for k in ks}
+    return recall | {f"t2i_R@{k}": (text_rank < k).float().mean().item() for k in ks}
+
+
+def zero_shot_classify(
+    model: CLIP,
+    tokenizer: SimpleTokenizer,
+    pictures: Tensor | Pictures,
+    class_names: Sequence[str],
+    templates: Sequence[str] = TEMPLATES["en"],
+) -> Tensor:
+    """Probability of every class for every picture, `[N, C]`, from the classes' names alone.
+
+    Each name is put into every template; the embeddings of the sentences are averaged and brought back to length 1
+    (Radford et al. 2021, section 3.1.4).
+    """
+    classes = class_embeddings(model, tokenizer, class_names, templates)
+    similarity = compute_similarity(embed_images(model, pictures), classes)
+    return (model.logit_scale.detach().exp().cpu() * similarity).softmax(dim=1)
+
+
+def class_embeddings(
+    model: CLIP, tokenizer: SimpleTokenizer, class_names: Sequence[str], templates: Sequence[str]
+) -> Tensor:
+    """One unit vector for each class, `[C, E]`: the mean over its sentences."""
+    sentences = [template.format(name) for name in class_names for template in templates]
+    embedding = embed_texts(model, tokenizer, sentences).view(len(class_names), len(templates), -1)
+    return F.normalize(embedding.mean(dim=1), dim=-1)
+
+
+def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
+    """The dataset's pictures at the model's size, or, for a frozen encoder, its features."""
+    if model.image_encoder.frozen:
+        return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size)
+    return open_pictures(dataset.image_paths(), model.image_size)
+
+
+def evaluate(
+    model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, pictures: Tensor | Pictures | None = None
+) -> Scores:
+    """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
+
+    Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`.
+    `pictures` are those of `model_inputs`, where they are at hand already.
+    """
+    pictures = model_inputs(model, dataset) if pictures is None else pictures
+    image_embedding = embed_images(model, pictures)
+    scores: Scores = {}
+    for language in languages(dataset.language):
+        texts, text_to_image = dataset.all_captions(language)
+        similarity = compute_similarity(image_embedding, embed_texts(model, tokenizer, texts))
+        scores[language] = recall_at_k(similarity, text_to_image)
+        scores[language] |= _zero_shot_scores(model, tokenizer, dataset, image_embedding, language)
+    return scores
+
+
+def _zero_shot_scores(
+    model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, image_embedding: Tensor, language: str
+) -> dict[str, float]:
+    names = dataset.classes[language]
+    labelled = [index for index, record in enumerate(dataset.records) if language in record.labels]
+    if len(names) < 2 or not labelled:
+        return {}
+    classes = class_embeddings(model, tokenizer, names, TEMPLATES[language])
+    guesses = compute_similarity(image_embedding[labelled], classes).argmax(dim=1)
+    truth = torch.tensor([names.index(dataset.records[index].labels[language]) for index in labelled])
+    return {"zero_shot_accuracy": (guesses == truth).float().mean().item(), "zero_shot_classes": float(len(names))}

@@ -1,0 +1,70 @@
+"""Writing that is either whole or not there, and paths that stay inside their folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipedu.errors import ClipEduError, DatasetError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what was written there takes its place at once, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ClipEduError(
+            f"无法写入 {path}:{error.strerror}。请检查磁盘空间和写权限。",
+            f"cannot write {path}: {error.strerror}; check free space and permissions",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Like `whole_file` for a new folder: it appears complete under its name, or not at all."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ClipEduError(
+            f"{path} 已存在且不为空;请换一个 --out,或先把它移走。",
+            f"{path} exists and is not empty; choose another --out or move it away first",
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.replace(path)
+    except OSError as error:
+        raise ClipEduError(
+            f"无法写入 {path}:{error.strerror}。请检查磁盘空间和写权限。",
+            f"cannot write {path}: {error.strerror}; check free space and permissions",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
+    path = (folder / relative).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
+    return path
+
+
+def write_records(folder: Path, records: list[dict[str, object]]) -> None:
+    """Write dataset.json with a line for each record: readable, and a small diff when one changes."""
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    with whole_file(folder / "dataset.json") as path:
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

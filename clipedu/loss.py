@@ -1,0 +1,104 @@
+"""The contrastive loss of CLIP (Radford et al. 2021, figure 3) and what large or repetitive batches ask of it."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from clipedu.errors import ConfigError
+
+
+def contrastive_loss(
+    image_embedding: Tensor,
+    text_embedding: Tensor,
+    logit_scale: Tensor,
+    *,
+    caption_ids: Tensor | None = None,
+    hard_negatives: Tensor | None = None,
+    chunk_size: int | None = None,
+    gather: bool = False,
+) -> Tensor:
+    """Mean of two cross entropies: which text belongs to each image, which image to each text.
+
+    Args:
+        image_embedding: `[B, E]`, rows of length 1.
+        text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
+        logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
+        caption_ids: `[B]` int64; rows with equal ids share a caption and are all right answers for each other
+            (targets spread evenly over them), not false negatives.
+        hard_negatives: `[M, E]`, further texts that belong to none of the images; they join the wrong answers of
+            every image.
+        chunk_size: compute that many rows at a time and again in the backward pass: memory B * chunk_size
+            instead of B * B, same value and gradient.
+        gather: take the negatives of all processes (torch.distributed); each returns its own share, and the mean
+            of the shares over processes is the loss of the whole batch, as is the mean of their gradients.
+
+    Returns:
+        A float32 scalar with gradient.
+    """
+    if image_embedding.shape != text_embedding.shape or image_embedding.ndim != 2:
+        raise ConfigError(
+            f"两组嵌入的形状必须同为 [B, E],得到 {list(image_embedding.shape)} 与 {list(text_embedding.shape)}",
+            f"both embeddings must be [B, E], not {list(image_embedding.shape)} and {list(text_embedding.shape)}",
+        )
+    offset, all_images, all_texts = 0, image_embedding, text_embedding
+    if gather:
+        offset = dist.get_rank() * len(image_embedding)
+        all_images, all_texts = _gather_with_gradient(image_embedding), _gather_with_gradient(text_embedding)
+        caption_ids = None if caption_ids is None else _gather(caption_ids)
+    candidates = all_texts if hard_negatives is None else torch.cat([all_texts, hard_negatives])
+
+    def loss_of_rows(start: int, stop: int) -> Tensor:
+        rows = slice(start, stop)
+        with torch.autocast(image_embedding.device.type, enabled=False):  # a softmax over thousands wants float32
+            scale = logit_scale.float().exp()
+            logits_per_image = scale * image_embedding[rows].float() @ candidates.float().T  # (b, N + M)
+            logits_per_text = scale * text_embedding[rows].float() @ all_images.float().T  # (b, N)
+            right = torch.arange(offset + start, offset + stop, device=image_embedding.device)
+            image_to_text = _cross_entropy(logits_per_image, right, caption_ids)
+            text_to_image = _cross_entropy(logits_per_text, right, caption_ids)
+            return (image_to_text + text_to_image) / 2
+
+    batch_size = len(image_embedding)
+    if chunk_size is None:
+        return loss_of_rows(0, batch_size) / batch_size
+    chunks = [(start, min(start + chunk_size, batch_size)) for start in range(0, batch_size, chunk_size)]
+    losses = [checkpoint(loss_of_rows, start, stop, use_reentrant=False) for start, stop in chunks]
+    return torch.stack(losses).sum() / batch_size
+
+
+def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) -> Tensor:
+    """Summed over the rows of `logits`; `right` holds the column of each row's own partner."""
+    if caption_ids is None:
+        return F.cross_entropy(logits, right, reduction="sum")
+    equal = (caption_ids[right, None] == caption_ids).to(logits.dtype)  # (b, N), 1 where the captions are the same
+    targets = F.pad(equal / equal.sum(dim=1, keepdim=True), (0, logits.shape[1] - len(caption_ids)))
+    return F.cross_entropy(logits, targets, reduction="sum")
+
+
+def _gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks."""
+    everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, rows.contiguous())
+    return torch.cat(everyone)
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """`_gather`, with a backward pass that brings each process the gradient all others have for its rows."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
+        return _gather(rows)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def _gather_with_gradient(rows: Tensor) -> Tensor:
+    return _GatherWithGradient.apply(rows)

@@ -1,0 +1,94 @@
+"""CLIP itself: two encoders, two projections into one space, unit length, and a learned temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipedu.encoders import ImageEncoder, TextEncoder
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+class CLIP(nn.Module):
+    """Pictures and sentences as unit vectors of one space (Radford et al. 2021, figure 3).
+
+    The projections are linear and nothing else, as in the paper (section 2.3).
+
+    Args:
+        image_encoder: `[B, 3, H, W]` to `[B, image_encoder.output_dim]`.
+        text_encoder: `input_ids, attention_mask [B, T]` to `[B, text_encoder.output_dim]`.
+        shared_embedding_dim: E, the dimension of the shared space.
+        image_size: side in px of the square pictures that the model is meant for; `train` sets it.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        shared_embedding_dim: int = 256,
+        image_size: int = 224,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.shared_embedding_dim = shared_embedding_dim
+        self.image_size = image_size
+        self.image_projection = nn.Linear(image_encoder.output_dim, shared_embedding_dim, bias=False)
+        self.text_projection = nn.Linear(text_encoder.output_dim, shared_embedding_dim, bias=False)
+        for projection in (self.image_projection, self.text_projection):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+        # The logarithm is learned, so that the factor exp(logit_scale) = 1 / temperature stays positive.
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of the pictures and of the texts, each `[B, E]` float32 with rows of length 1.
+
+        `images` is `[B, 3, H, W]`, or `[B, output_dim]`: the frozen encoder's features, computed beforehand.
+        """
+        return self._embed_images(images), self._embed_texts(input_ids, attention_mask)
+
+    def _embed_images(self, images: Tensor) -> Tensor:
+        features = images if images.ndim == 2 else self.image_encoder(images)
+        return F.normalize(self.image_projection(features).float(), dim=-1)
+
+    def _embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)
+
+    def get_image_features(self, images: Tensor) -> Tensor:
+        """Embeddings `[B, E]` for use: no gradient, no dropout, batch norm with its running statistics."""
+        with inference(self):
+            return self._embed_images(images)
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embeddings `[B, E]` for use: no gradient, no dropout."""
+        with inference(self):
+            return self._embed_texts(input_ids, attention_mask)
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep the scale within [1, 100], to be called after each optimizer step (same paper, section 2.5)."""
+        self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside; afterwards every module has its former mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def compute_similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
+    """Cosine similarity of every image with every text: `[I, E]` and `[T, E]` of any length to `[I, T]` in [-1, 1]."""
+    return F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).T

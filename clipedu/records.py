@@ -1,0 +1,138 @@
+"""Reading dataset.json: every record is checked, and all faults are reported at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clipedu.errors import ConfigError, DatasetError, fault_report
+from clipedu.files import inside
+from clipedu.pictures import MAX_PIXELS, broken_pictures
+from clipedu.tokenizer import SimpleTokenizer
+
+LANGUAGES = ("en", "zh")
+TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
+_LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture with its captions by language; `labels` names its class for zero-shot classification."""
+
+    image_path: Path
+    captions: dict[str, list[str]]
+    split: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def texts(self, language: str) -> list[str]:
+        """The captions in `"en"`, in `"zh"`, or in `"both"`."""
+        return [text for one in languages(language) for text in self.captions[one]]
+
+
+def languages(language: str) -> tuple[str, ...]:
+    """`"en"` or `"zh"` as a tuple of one, `"both"` as a tuple of two."""
+    if language not in (*LANGUAGES, "both"):
+        raise ConfigError(
+            f"语言只能是 en、zh 或 both,得到 {language!r}", f"language must be en, zh or both, not {language!r}"
+        )
+    return LANGUAGES if language == "both" else (language,)
+
+
+def read_records(data_dir: Path) -> list[Record]:
+    """All records of `data_dir/dataset.json`; DatasetError with every fault, each with its record and field."""
+    path = data_dir / "dataset.json"
+    raw = _parse_json(path)
+    if not isinstance(raw, list) or not raw:
+        raise DatasetError(
+            f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a list of records [{{...}}, ...], not empty"
+        )
+    faults: list[str] = []
+    records = [_read_record(data_dir, number, item, faults) for number, item in enumerate(raw)]
+    whole = [record for record in records if record is not None]
+    if faults:  # look at the pixels as well, so that one report holds everything
+        faults += [str(fault) for fault in broken_pictures([record.image_path for record in whole]).values()]
+        raise fault_report(path, faults)
+    return whole
+
+
+def _parse_json(path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"找不到 {path}。可以先生成示例:python -m clipedu create-dataset --out {path.parent}",
+            f"there is no {path}; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} 不是 UTF-8 编码的 JSON:{error}", f"{path} is not JSON in UTF-8: {error}") from error
+
+
+def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> Record | None:
+    """The record, or None with its faults added to `faults`."""
+    before = len(faults)
+
+    def fault(where: str, zh: str, en: str) -> None:
+        faults.append(f"record {number}, {where}: {zh} | {en}")
+
+    if not isinstance(item, dict):
+        fault("-", f"应为对象 {{...}},得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}")
+        return None
+    captions = {one: _read_captions(item, name, fault) for one, name in TEXT_FIELDS.items()}
+    if not captions["en"] and not captions["zh"] and len(faults) == before:
+        fault("text", "缺少说明文字", "a caption is missing")
+    strings = {name: item.get(name) for name in ("split", *_LABEL_FIELDS.values())}
+    for name, value in strings.items():
+        if value is not None and not isinstance(value, str):
+            fault(name, "应为字符串", f"must be a string, not {value!r:.40}")
+    path = _find_picture(data_dir, item.get("image_path"), fault)
+    if path is None or len(faults) > before:
+        return None
+    labels = {one: str(strings[name]) for one, name in _LABEL_FIELDS.items() if strings[name]}
+    return Record(path, captions, strings["split"], labels)
+
+
+def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, str], None]) -> list[str]:
+    value = item.get(name, [])
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        fault(name, "应为字符串或字符串列表", f"must be a string or a list of strings, not {value!r:.40}")
+        return []
+    for text in texts:
+        if not SimpleTokenizer.tokenize_text(text):
+            fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} holds no word")
+    return texts
+
+
+def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], None]) -> Path | None:
+    """The picture's path: below the folder, or by its file name in images/ where the path is another machine's."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        fault("image_path", "应为图片路径(字符串)", f"must be a path (a string), not {value!r:.40}")
+        return None
+    value = value.replace("\\", "/")
+    absolute = value.startswith("/") or re.match(r"[A-Za-z]:/", value)
+    try:
+        path = inside(data_dir, f"images/{Path(value).name}" if absolute else value)
+        if not path.is_file():
+            fault("image_path", f"找不到图片 {value}", f"there is no picture {value}")
+            return None
+        with Image.open(path) as image:  # reads the header only
+            width, height = image.size
+    except DatasetError as error:
+        fault("image_path", error.zh, error.en)
+        return None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        fault("image_path", f"{value} 不是能读的图片", f"{value} is no readable picture ({type(error).__name__})")
+        return None
+    if width * height > MAX_PIXELS:
+        fault("image_path", f"{value} 太大:{width} x {height}", f"{value} is too large: {width} x {height} pixels")
+        return None
+    return path

@@ -1,0 +1,161 @@
+"""A word-level tokenizer for English and Chinese that fits on one screen."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipedu.errors import ConfigError, TokenizerError
+from clipedu.files import whole_file
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+PAD, UNK, CLS, SEP = range(4)
+
+_HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_TOKEN = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+")
+_IS_HAN = re.compile(rf"[{_HAN}]")
+_APOSTROPHES = re.compile("['\u2019]")
+
+
+class SimpleTokenizer:
+    """Words to ids and back. English is split at spaces and punctuation, Chinese into single characters.
+
+    `[PAD]=0 [UNK]=1 [CLS]=2 [SEP]=3`; the words follow, the most frequent first.
+    """
+
+    def __init__(self, vocab_size: int = 5000) -> None:
+        if vocab_size <= len(SPECIAL_TOKENS):
+            raise ConfigError(
+                f"vocab_size={vocab_size} 太小:四个特殊词元之外至少要容下一个词",
+                f"vocab_size={vocab_size} is too small: it must hold the four special tokens and a word",
+            )
+        self.vocab_size = vocab_size
+        self.id_to_token: list[str] = []
+        self.token_to_id: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Number of ids in use: the special tokens and the words (0 before `build_vocab`)."""
+        return len(self.id_to_token)
+
+    def build_vocab(self, texts: Iterable[str]) -> None:
+        """Take the `vocab_size - 4` most frequent words of `texts`; equally frequent ones in alphabetical order."""
+        counts = Counter(word for text in texts for word in self.tokenize_text(text))
+        words = sorted(counts, key=lambda word: (-counts[word], word))
+        self._set_words(words[: self.vocab_size - len(SPECIAL_TOKENS)])
+
+    def _set_words(self, words: Sequence[str]) -> None:
+        self.id_to_token = [*SPECIAL_TOKENS, *words]
+        self.token_to_id = {token: index for index, token in enumerate(self.id_to_token)}
+
+    @staticmethod
+    def tokenize_text(text: str) -> list[str]:
+        """Lower-cased words without punctuation ("Don't!" -> dont); every Chinese character on its own."""
+        if not isinstance(text, str):
+            raise TokenizerError(
+                f"文本必须是字符串,得到的是 {type(text).__name__}", f"a text must be a str, not {type(text).__name__}"
+            )
+        # NFKC makes full-width letters and digits, as Chinese keyboards produce them, plain ones.
+        text = unicodedata.normalize("NFKC", text).lower()
+        return _TOKEN.findall(_APOSTROPHES.sub("", text))
+
+    def encode(self, text: str) -> list[int]:
+        """`[CLS] words [SEP]` as ids, without padding or truncation."""
+        if not self.id_to_token:
+            raise TokenizerError(
+                "分词器还没有词表:请先调用 build_vocab(texts),或用 SimpleTokenizer.load 读取",
+                "the tokenizer has no vocabulary yet: call build_vocab(texts) first, or SimpleTokenizer.load",
+            )
+        return [CLS, *(self.token_to_id.get(word, UNK) for word in self.tokenize_text(text)), SEP]
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        truncation: bool = True,
+        padding: str | bool = "max_length",
+        max_length: int = 77,
+        return_tensors: str | None = "pt",
+    ) -> dict[str, Any]:
+        """Encode one text (a batch of 1) or several, by the convention of the transformers library.
+
+        Args:
+            truncation: cut texts longer than `max_length`; `[SEP]` stays the last id.
+            padding: fill with `[PAD]` to `"max_length"`, to the `"longest"` text given, or not at all (False).
+            max_length: in tokens, `[CLS]` and `[SEP]` included.
+            return_tensors: `"pt"` for int64 tensors `[B, T]`, None for lists.
+
+        Returns:
+            `input_ids` and `attention_mask` (1 for tokens, 0 for padding).
+
+        Raises:
+            TokenizerError: no vocabulary yet; something that is no text; rows of unequal length as a tensor.
+            ConfigError: a value outside those named above.
+        """
+        if padding not in ("max_length", "longest", False) or return_tensors not in ("pt", None) or max_length < 2:
+            raise ConfigError(
+                f"无法识别的参数:padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
+                f"cannot use padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
+            )
+        rows = [self.encode(one) for one in ([text] if isinstance(text, str) else text)]
+        if truncation:
+            rows = [row if len(row) <= max_length else [*row[: max_length - 1], SEP] for row in rows]
+        width = {"max_length": max_length, "longest": max(map(len, rows), default=0), False: 0}[padding]
+        input_ids = [row + [PAD] * (width - len(row)) for row in rows]
+        attention_mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+        if return_tensors is None:
+            return {"input_ids": input_ids, "attention_mask": attention_mask}
+        if len({len(row) for row in input_ids}) > 1:
+            raise TokenizerError(
+                "各行长度不同,无法组成张量:请用 padding='longest' 并保留 truncation=True",
+                "rows of different lengths make no tensor: use padding='longest' and keep truncation=True",
+            )
+        return {"input_ids": torch.tensor(input_ids), "attention_mask": torch.tensor(attention_mask)}
+
+    def decode(self, ids: Iterable[int] | torch.Tensor) -> str:
+        """The text of `ids` without `[PAD]`, `[CLS]`, `[SEP]`; no spaces beside Chinese characters."""
+        text = ""
+        for index in ids.tolist() if isinstance(ids, torch.Tensor) else ids:
+            if index in (PAD, CLS, SEP):
+                continue
+            token = self.id_to_token[index]
+            glued = not text or _IS_HAN.match(token) or _IS_HAN.match(text[-1])
+            text += token if glued else f" {token}"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that makes this tokenizer, for JSON or a checkpoint."""
+        return {"vocab_size": self.vocab_size, "words": self.id_to_token[len(SPECIAL_TOKENS) :]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> SimpleTokenizer:
+        """What `to_dict` gave; TokenizerError where it is damaged."""
+        try:
+            words = content["words"]
+            if len({*words, *SPECIAL_TOKENS}) != len(words) + 4 or not all(isinstance(word, str) for word in words):
+                raise ValueError("words must be distinct strings")
+            tokenizer = cls(content["vocab_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TokenizerError(f"词表已损坏:{error}", f"the vocabulary is damaged: {error}") from error
+        tokenizer._set_words(words)
+        return tokenizer
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary as readable JSON."""
+        with whole_file(Path(path)) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=0), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SimpleTokenizer:
+        """Read what `save` wrote; TokenizerError where the file is missing or damaged."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise TokenizerError(
+                f"无法读取词表 {path}:{error}", f"cannot read the vocabulary {path}: {error}"
+            ) from error
