@@ -60,7 +60,7 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
     pictures = image_batches(open_pictures(paths, image_size), batches)
     parts = []
     with inference(encoder):
-        for images in tqdm(pictures, total=len(batches), desc="features", unit="batch", leave=False):
+        for images in tqdm(pictures, total=len(batches), desc="features", unit="batch", leave=False, disable=None):
             parts.append(encoder(images.to(device)).float().cpu())
     return torch.cat(parts)
 

@@ -93,7 +93,7 @@ def create_emoji(out: Path, seed: int = 0) -> None:
         )
     font = find_emoji_font().load()
     drawn: dict[str, tuple[Image.Image, str, str]] = {}  # by picture: some fonts draw two emoji alike
-    for symbol, english, chinese in tqdm(emoji_names(), unit="emoji"):
+    for symbol, english, chinese in tqdm(emoji_names(), unit="emoji", disable=None):
         picture = draw_emoji(symbol, font)
         if picture is not None:
             drawn.setdefault(hashlib.sha256(picture.tobytes()).hexdigest(), (picture, english, chinese))

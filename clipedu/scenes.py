@@ -36,7 +36,7 @@ SHAPES = {  # English name -> Chinese name
     "cross": "十字",
     "ring": "圆环",
 }
-SIZES = {"small": ("小", 9.5), "big": ("大", 17.0)}  # English name -> (Chinese name, radius in px of 96)
+SIZES = {"small": ("小", 11.0), "big": ("大", 18.0)}  # English name -> (Chinese name, radius in px of 96)
 
 
 class Relation(NamedTuple):
@@ -61,12 +61,17 @@ NOVEL_PAIRS = frozenset(
 )
 SPLIT_SIZES = {"train": 2400, "val": 300, "test": 300, "novel": 300}
 IMAGE_SIZE = 96
+# Among pairs of objects the colours alone nearly always tell two scenes apart; single ones of equal colour teach shape.
+SINGLE_SHARE = 0.4
 _OVERSAMPLING = 4
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """What is drawn (colour, shape, size) and where (centre in px of the 96 px picture, angle in degrees)."""
+    """What is drawn (colour, shape, size) and where: centre in px of the 96 px picture, angle in degrees.
+
+    `shade` is added to the colour's RGB, so that no two reds are quite the same.
+    """
 
     colour: str
     shape: str
@@ -74,10 +79,15 @@ class SceneObject:
     x: float = 0.0
     y: float = 0.0
     angle: float = 0.0
+    shade: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def kind(self) -> tuple[str, str, str]:
         return self.size, self.colour, self.shape
+
+    def rgb(self) -> tuple[int, int, int]:
+        red, green, blue = (min(255, max(0, c + d)) for c, d in zip(COLOURS[self.colour][1], self.shade, strict=True))
+        return red, green, blue
 
     def english(self) -> str:
         return f"{self.size} {self.colour} {self.shape}"
@@ -166,7 +176,7 @@ def draw_scene(scene: Scene, size: int = IMAGE_SIZE) -> Image.Image:
     pen = ImageDraw.Draw(canvas)
     for thing in scene.objects:
         radius, (x, y) = SIZES[thing.size][1] * zoom, (thing.x * zoom, thing.y * zoom)
-        colour = COLOURS[thing.colour][1]
+        colour = thing.rgb()
         if thing.shape == "circle":
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
         elif thing.shape == "ring":
@@ -183,29 +193,33 @@ def _random_kind(rng: random.Random, pairs: list[tuple[str, str]]) -> tuple[str,
     return colour, shape, rng.choice(list(SIZES))
 
 
-def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share: float = 0.2) -> Scene:
+def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share: float = SINGLE_SHARE) -> Scene:
     """A scene whose objects take their colour and shape from `pairs`; `single_share` of them hold one object."""
 
     def jitter(reach: float) -> float:
         return rng.uniform(-reach, reach)
 
-    grey = 172 + jitter(18)
-    background = (round(grey + jitter(12)), round(grey + jitter(12)), round(grey + jitter(12)))
+    def tint(reach: float) -> tuple[int, int, int]:
+        return round(jitter(reach)), round(jitter(reach)), round(jitter(reach))
+
+    grey = 172 + round(jitter(18))
+    red, green, blue = tint(12)
+    background = (grey + red, grey + green, grey + blue)
     middle = IMAGE_SIZE / 2
     first = second = _random_kind(rng, pairs)
     if rng.random() < single_share:
-        thing = SceneObject(*first, middle + jitter(26), middle + jitter(26), jitter(12))
+        thing = SceneObject(*first, middle + jitter(26), middle + jitter(26), jitter(12), tint(10))
         return Scene((thing,), None, background, rng.randrange(2))
     while second == first:
         second = _random_kind(rng, pairs)
     relation = rng.choice(list(RELATIONS))
     dx, dy = RELATIONS[relation].direction
     # Far apart along the relation and nearly level across it, so that nobody could argue about the relation.
-    half_gap, slip = rng.uniform(21, 24), jitter(6)
+    half_gap, slip = rng.uniform(22, 24), jitter(6)
     x, y = middle + jitter(2 if dx else 18), middle + jitter(2 if dy else 18)
     objects = (
-        SceneObject(*first, x + dx * half_gap + dy * slip, y + dy * half_gap + dx * slip, jitter(12)),
-        SceneObject(*second, x - dx * half_gap - dy * slip, y - dy * half_gap - dx * slip, jitter(12)),
+        SceneObject(*first, x + dx * half_gap + dy * slip, y + dy * half_gap + dx * slip, jitter(12), tint(10)),
+        SceneObject(*second, x - dx * half_gap - dy * slip, y - dy * half_gap - dx * slip, jitter(12), tint(10)),
     )
     return Scene(objects, relation, background, rng.randrange(2))
 
@@ -240,7 +254,7 @@ def create_scenes(out: Path, seed: int = 0) -> None:
         (folder / "images").mkdir()
         records = []
         for index, (split, scene) in enumerate(
-            tqdm(random_scenes(seed), total=sum(SPLIT_SIZES.values()), unit="scene")
+            tqdm(random_scenes(seed), total=sum(SPLIT_SIZES.values()), unit="scene", disable=None)
         ):
             image_path = f"images/{split}_{index:04d}.png"
             draw_scene(scene).save(folder / image_path, optimize=True)

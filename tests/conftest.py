@@ -1,0 +1,74 @@
+"""Fixtures: a small drawn dataset, small models, and the real photos where they are at hand."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipedu import CLIP, ImageEncoder, SimpleTokenizer, TextEncoder
+from clipedu.files import write_records
+from clipedu.scenes import COLOURS, SHAPES, draw_scene, random_scene
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's feature cache; every test starts from the same random numbers."""
+    monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    return ROOT / "sample_data"
+
+
+def draw_dataset(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
+    """A dataset of fresh scenes, no two with the same captions."""
+    rng = random.Random(seed)
+    pairs = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+    (folder / "images").mkdir(parents=True)
+    records: list[dict[str, object]] = []
+    taken = set()
+    for split, count in sizes.items():
+        for index in range(count):
+            scene = random_scene(rng, pairs)
+            while scene.meaning in taken:
+                scene = random_scene(rng, pairs)
+            taken.add(scene.meaning)
+            path = f"images/{split}_{index}.png"
+            draw_scene(scene, 32).save(folder / path)
+            records.append(scene.record(path, split))
+    write_records(folder, records)
+    return folder
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """24 training pairs and 8 each to validate and test."""
+    return draw_dataset(tmp_path / "data", {"train": 24, "val": 8, "test": 8})
+
+
+def small_model(tokenizer: SimpleTokenizer, seed: int = 0, dropout: float = 0.1) -> CLIP:
+    torch.manual_seed(seed)
+    text_encoder = TextEncoder(len(tokenizer), hidden_size=32, num_layers=1, dropout=dropout)
+    return CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder, shared_embedding_dim=16, image_size=32)
+
+
+def tokenizer_of(data_dir: Path) -> SimpleTokenizer:
+    tokenizer = SimpleTokenizer()
+    records = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))
+    tokenizer.build_vocab(text for record in records for text in record["text"] + record["text_zh"])
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    folder = os.environ.get("CLIPEDU_FLICKR8K")
+    if not folder:
+        pytest.skip("needs the photos: set CLIPEDU_FLICKR8K to their folder")
+    return Path(folder)

@@ -1,0 +1,189 @@
+"""Encoders and CLIP: shapes, norms, padding, freezing, modes, gradients, parity with transformers."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clipedu import CLIP, ImageEncoder, PretrainedWeightsUnavailable, TextEncoder, compute_similarity, contrastive_loss
+from clipedu.errors import ConfigError
+
+
+def text_batch(lengths: list[int], width: int, vocab_size: int = 50) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(4, vocab_size, (len(lengths), width))
+    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    return ids * mask, mask
+
+
+@pytest.fixture
+def model() -> CLIP:
+    return CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(50, 32, 1), shared_embedding_dim=16)
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("resnet34", 512), ("efficientnet_lite0", 1280)])
+def test_image_encoder_shapes(name: str, width: int) -> None:
+    encoder = ImageEncoder(name, pretrained=False).eval()
+    assert encoder.output_dim == width
+    assert encoder(torch.randn(2, 3, 64, 64)).shape == (2, width)
+
+
+def test_uint8_pictures_are_normalised_with_the_encoders_own_numbers() -> None:
+    encoder = ImageEncoder("efficientnet_lite0", pretrained=False).eval()
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    by_hand = (pictures.float() / 255 - 0.5) / 0.5
+    torch.testing.assert_close(encoder(pictures), encoder(by_hand))
+
+
+def test_unknown_encoder() -> None:
+    with pytest.raises(ConfigError, match="resnet18"):
+        ImageEncoder("resnet1800", pretrained=False)
+
+
+def test_lite0_recognises_photos() -> None:
+    """The pinned weights are ImageNet's: unlike random ones they tell a photo's views from another photo's."""
+    torch.manual_seed(0)
+    stripes = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
+    stripes[..., ::8] = 255
+    noise = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    encoder = ImageEncoder("efficientnet_lite0").eval()
+    with torch.no_grad():
+        similarity = compute_similarity(
+            encoder(torch.cat([stripes, noise])), encoder(torch.cat([stripes.roll(4, 3), noise]))
+        )
+    assert similarity[0, 0] > similarity[0, 1] + 0.3
+    assert similarity[1, 1] > 0.99
+
+
+def test_pretrained_weights_that_cannot_be_had_are_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    with pytest.raises(PretrainedWeightsUnavailable, match="--pretrained none"):
+        ImageEncoder("resnet18")
+
+
+def test_changed_lite0_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipedu.encoders._LITE0_SHA256", "0" * 64)
+    with pytest.raises(PretrainedWeightsUnavailable, match="SHA-256"):
+        ImageEncoder("efficientnet_lite0")
+
+
+def test_frozen_encoder_stays_as_it_is() -> None:
+    encoder = ImageEncoder("resnet18", pretrained=False).freeze()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.train()
+    encoder(torch.randn(4, 3, 32, 32))
+    assert not any(module.training for module in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name  # batch-norm statistics included
+
+
+def test_padding_never_changes_a_text() -> None:
+    encoder = TextEncoder(50, 32, 2).eval()
+    ids, mask = text_batch([3, 7, 5], width=7)
+    wide_ids, wide_mask = nn.functional.pad(ids, (0, 20)), nn.functional.pad(mask, (0, 20))
+    torch.testing.assert_close(encoder(ids, mask), encoder(wide_ids, wide_mask), atol=1e-6, rtol=1e-5)
+    garbage = torch.where(wide_mask == 1, wide_ids, torch.randint_like(wide_ids, 4, 50))
+    torch.testing.assert_close(encoder(ids, mask), encoder(garbage, wide_mask), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(encoder(garbage, torch.ones_like(wide_mask)), encoder(ids, mask), atol=1e-3)
+
+
+def test_word_order_matters_to_the_text_encoder() -> None:
+    encoder = TextEncoder(50, 32, 2).eval()
+    mask = torch.ones(1, 4, dtype=torch.long)
+    one, other = encoder(torch.tensor([[2, 5, 6, 3]]), mask), encoder(torch.tensor([[2, 6, 5, 3]]), mask)
+    assert not torch.allclose(one, other, atol=1e-5)
+
+
+def test_text_encoder_refuses_what_it_cannot_place() -> None:
+    ids, mask = text_batch([78], width=78)
+    with pytest.raises(ConfigError, match="78"):
+        TextEncoder(50, 32, 1)(ids, mask)
+    with pytest.raises(ConfigError, match="multiple"):
+        TextEncoder(50, hidden_size=30)
+
+
+def test_text_encoder_starts_small() -> None:
+    encoder = TextEncoder(5000)
+    assert encoder.token_embedding.weight[1:].std().item() == pytest.approx(0.02, rel=0.02)
+    assert encoder.position_embedding.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert encoder.token_embedding.weight[0].abs().max() == 0
+
+
+def test_embeddings_have_length_one_and_float32(model: CLIP) -> None:
+    images, texts = model(torch.randn(4, 3, 32, 32), *text_batch([3, 4, 5, 5], 5))
+    assert images.shape == texts.shape == (4, 16)
+    for embedding in (images, texts):
+        torch.testing.assert_close(embedding.norm(dim=-1), torch.ones(4))
+        assert embedding.dtype == torch.float32
+
+
+def test_features_computed_beforehand_give_the_same_embedding(model: CLIP) -> None:
+    model.image_encoder.freeze()
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    features = model.image_encoder(pictures)
+    torch.testing.assert_close(model.get_image_features(features), model.get_image_features(pictures))
+
+
+def test_feature_methods_leave_the_model_as_it_was(model: CLIP) -> None:
+    model.train()
+    model.text_encoder.eval()
+    modes = [module.training for module in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = model.get_image_features(torch.randn(4, 3, 32, 32))
+    texts = model.get_text_features(*text_batch([3, 4], 5))
+    assert not images.requires_grad
+    assert not texts.requires_grad
+    assert [module.training for module in model.modules()] == modes
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_gradient_reaches_every_tensor(model: CLIP) -> None:
+    ids, mask = text_batch([5, 5, 4, 3], 5)
+    images, texts = model(torch.randn(4, 3, 32, 32), ids, mask)
+    contrastive_loss(images, texts, model.logit_scale).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_logit_scale_starts_and_stays_in_its_range(model: CLIP) -> None:
+    assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
+    for value, wanted in ((9.0, 100.0), (-3.0, 1.0), (2.0, 7.389056)):
+        model.logit_scale.data.fill_(value)
+        model.clamp_logit_scale()
+        assert model.logit_scale.exp().item() == pytest.approx(wanted)
+
+
+def test_similarity_needs_no_normalised_input() -> None:
+    images, texts = torch.tensor([[3.0, 4.0], [2.0, 0.0]]), torch.tensor([[10.0, 0.0], [0.0, 0.5]])
+    torch.testing.assert_close(compute_similarity(images, texts), torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
+
+
+def test_logits_equal_transformers_clip() -> None:
+    """The same features through the reference CLIP's projections and ours, weights copied."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPConfig(
+        text_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+                     "vocab_size": 60, "bos_token_id": 58, "eos_token_id": 59},
+        vision_config={"hidden_size": 512, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+                       "image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )  # fmt: skip
+    reference = transformers.CLIPModel(config).eval()
+    ours = CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(60, 32, 1), 16).eval()
+    ours.image_projection.load_state_dict(reference.visual_projection.state_dict())
+    ours.text_projection.load_state_dict(reference.text_projection.state_dict())
+    ours.logit_scale.data.copy_(reference.logit_scale.data)
+    ids = torch.cat([torch.randint(4, 58, (3, 5)), torch.full((3, 1), 59)], dim=1)
+    with torch.no_grad():
+        pixels, mask = torch.randn(2, 3, 32, 32), torch.ones_like(ids)
+        out = reference(input_ids=ids, pixel_values=pixels, attention_mask=mask)
+        images = ours.get_image_features(reference.vision_model(pixels).pooler_output)
+        features = reference.text_model(input_ids=ids, attention_mask=mask).pooler_output
+        texts = nn.functional.normalize(ours.text_projection(features), dim=-1)
+        logits = ours.logit_scale.exp() * images @ texts.T
+    torch.testing.assert_close(logits, out.logits_per_image, atol=1e-5, rtol=1e-5)

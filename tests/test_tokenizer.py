@@ -1,0 +1,133 @@
+"""The tokenizer: both languages, the transformers convention, round trips, bad input."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipedu import SimpleTokenizer
+from clipedu.errors import ConfigError, TokenizerError
+
+TEXTS = ["A red circle, a RED square.", "a blue circle", "一个红色的圆", "红色的小正方形"]
+
+
+@pytest.fixture
+def tokenizer() -> SimpleTokenizer:
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab(TEXTS)
+    return tokenizer
+
+
+def test_words_and_characters() -> None:
+    split = SimpleTokenizer.tokenize_text
+    assert split("Don't STOP: the T-shirt's 2 dogs!") == ["dont", "stop", "the", "t", "shirts", "2", "dogs"]
+    assert split("一个红色的圆,right?") == ["一", "个", "红", "色", "的", "圆", "right"]
+    assert split("3个ＡＢ圆") == ["3", "个", "ab", "圆"]  # full-width letters as Chinese keyboards give them
+    assert split(" ...!。") == []
+
+
+def test_vocabulary_is_by_frequency_then_alphabet(tokenizer: SimpleTokenizer) -> None:
+    assert tokenizer.id_to_token[:4] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    assert tokenizer.id_to_token[4] == "a"  # three times
+    twice = tokenizer.id_to_token[5:10]
+    assert twice == sorted(["circle", "red", "红", "色", "的"])
+    other = SimpleTokenizer()
+    other.build_vocab(reversed(TEXTS))
+    assert other.id_to_token == tokenizer.id_to_token
+
+
+def test_vocab_size_counts_the_special_tokens() -> None:
+    tokenizer = SimpleTokenizer(vocab_size=6)
+    tokenizer.build_vocab(["a a a b b c"])
+    assert tokenizer.id_to_token == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"]
+    assert len(tokenizer) == 6
+    assert tokenizer.encode("a c") == [2, 4, 1, 3]
+
+
+def test_call_follows_transformers(tokenizer: SimpleTokenizer) -> None:
+    one = tokenizer("a red circle")
+    assert one["input_ids"].shape == one["attention_mask"].shape == (1, 77)
+    assert one["input_ids"].dtype == torch.int64
+    assert one["input_ids"][0, :5].tolist() == tokenizer.encode("a red circle")
+    assert one["attention_mask"].sum() == 5
+    two = tokenizer(["a", "a red circle"], padding="longest")
+    assert two["input_ids"].shape == (2, 5)
+    assert two["input_ids"][0].tolist() == [2, 4, 3, 0, 0]
+    assert two["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert tokenizer(["a", "a a"], padding=False, return_tensors=None) == {
+        "input_ids": [[2, 4, 3], [2, 4, 4, 3]],
+        "attention_mask": [[1, 1, 1], [1, 1, 1, 1]],
+    }
+
+
+def test_truncation_keeps_sep(tokenizer: SimpleTokenizer) -> None:
+    ids = tokenizer("a " * 200)["input_ids"]
+    assert ids.shape == (1, 77)
+    assert ids[0, 0] == 2
+    assert ids[0, -1] == 3
+    assert len(tokenizer("a " * 200, truncation=False, padding=False)["input_ids"][0]) == 202
+
+
+def test_chinese_survives(tokenizer: SimpleTokenizer) -> None:
+    ids = tokenizer.encode("一个红色的圆")
+    assert 1 not in ids
+    assert len(ids) == 8
+    assert tokenizer.decode(ids) == "一个红色的圆"
+    assert tokenizer.decode(torch.tensor(tokenizer.encode("A red 圆 circle"))) == "a red圆circle"
+
+
+def test_before_build_vocab_it_is_an_error() -> None:
+    with pytest.raises(TokenizerError, match="build_vocab"):
+        SimpleTokenizer()("a red circle")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error"),
+    [
+        ({"padding": "longset"}, ConfigError),
+        ({"return_tensors": "np"}, ConfigError),
+        ({"max_length": 1}, ConfigError),
+        ({"padding": False}, TokenizerError),
+    ],
+)
+def test_bad_arguments(tokenizer: SimpleTokenizer, kwargs: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        tokenizer(["a", "a red circle"], **kwargs)  # type: ignore[arg-type]
+
+
+def test_bad_texts_and_sizes(tokenizer: SimpleTokenizer) -> None:
+    with pytest.raises(TokenizerError, match="NoneType"):
+        tokenizer([None])  # type: ignore[list-item]
+    with pytest.raises(ConfigError):
+        SimpleTokenizer(vocab_size=4)
+
+
+def test_save_and_load(tokenizer: SimpleTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "vocab.json")
+    loaded = SimpleTokenizer.load(tmp_path / "vocab.json")
+    assert loaded.id_to_token == tokenizer.id_to_token
+    assert loaded.vocab_size == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"words": "ab"}', '{"words": ["a", "a"], "vocab_size": 9}', "\xff"]
+)
+def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "vocab.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(TokenizerError):
+        SimpleTokenizer.load(path)
+    with pytest.raises(TokenizerError):
+        SimpleTokenizer.load(tmp_path / "missing.json")
+
+
+@given(st.text())
+def test_any_text_can_be_encoded_and_decoding_is_stable(text: str) -> None:
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab([*TEXTS, text])
+    ids = tokenizer(text)["input_ids"]
+    assert ids.shape == (1, 77)
+    once = tokenizer.decode(ids[0])
+    assert tokenizer.decode(tokenizer(once)["input_ids"][0]) == once
