@@ -1,0 +1,268 @@
+"""Reading dataset.json and pictures: what is right, and every fault in one bilingual report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipedu import ImageTextDataset
+from clipedu.errors import ConfigError, DatasetError
+from clipedu.pictures import Pictures, epoch_batches, image_batches, in_order, load_image, load_pixels, open_pictures
+from clipedu.records import read_records
+
+
+def write(folder: Path, records: Any) -> Path:
+    text = records if isinstance(records, str) else json.dumps(records, ensure_ascii=False)
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"images/{name}.png")
+    return tmp_path
+
+
+def report(folder: Path, records: Any) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read_records(write(folder, records))
+    assert "|" in str(caught.value), "one line in each language"
+    return str(caught.value)
+
+
+GOOD = {"image_path": "images/a.png", "text": "a red square"}
+
+
+def test_fields_of_a_record(folder: Path) -> None:
+    records = read_records(
+        write(
+            folder,
+            [
+                GOOD,
+                {"image_path": "images/b.png", "text": ["one", "two"], "text_zh": "红", "split": "val", "label": "x"},
+            ],
+        )
+    )
+    assert records[0].captions == {"en": ["a red square"], "zh": []}
+    assert records[1].captions == {"en": ["one", "two"], "zh": ["红"]}
+    assert records[1].texts("both") == ["one", "two", "红"]
+    assert (records[0].split, records[1].split, records[1].labels) == (None, "val", {"en": "x"})
+
+
+def test_absolute_path_of_another_machine_is_found_by_its_name(folder: Path) -> None:
+    for path in ("/home/someone/else/images/a.png", "C:\\photos\\a.png", "images\\a.png"):
+        assert read_records(write(folder, [GOOD | {"image_path": path}]))[0].image_path.name == "a.png"
+
+
+def test_byte_order_mark_is_welcome(folder: Path) -> None:
+    (folder / "dataset.json").write_text(json.dumps([GOOD]), encoding="utf-8-sig")
+    assert len(read_records(folder)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", '[{"image_path": NaN}]', "[" * 100_000])
+def test_no_json(folder: Path, text: str) -> None:
+    assert "JSON" in report(folder, text)
+
+
+def test_other_encodings(folder: Path) -> None:
+    (folder / "dataset.json").write_text(json.dumps([GOOD]), encoding="utf-16")
+    with pytest.raises(DatasetError, match="UTF-8"):
+        read_records(folder)
+
+
+def test_missing_dataset_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="create-dataset"):
+        read_records(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("records", [{}, [], 3, "null"])
+def test_no_list_of_records(folder: Path, records: Any) -> None:
+    assert "list of records" in report(folder, records)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_path": None}, "image_path"),
+        ({"image_path": ""}, "image_path"),
+        ({"image_path": "images/c.png"}, "no picture"),
+        ({"image_path": "images"}, "no picture"),
+        ({"image_path": "../outside.png"}, "out of the data folder"),
+        ({"text": 3}, "string"),
+        ({"text": ["fine", None]}, "string"),
+        ({"text": ""}, "no word"),
+        ({"text": ["fine", " . "]}, "no word"),
+        ({"text": []}, "caption is missing"),
+        ({"text_zh": {"a": 1}}, "text_zh"),
+        ({"split": 1}, "split"),
+        ({"label": ["x"]}, "label"),
+    ],
+)
+def test_each_fault_names_record_and_field(folder: Path, change: dict[str, Any], words: str) -> None:
+    text = report(folder, [GOOD, GOOD | change])
+    assert "record 1" in text
+    assert words in text
+
+
+def test_link_out_of_the_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret.png"
+    Image.new("RGB", (8, 8)).save(outside)
+    (folder / "images/link.png").symlink_to(outside)
+    assert "out of the data folder" in report(folder, [GOOD | {"image_path": "images/link.png"}])
+
+
+def test_all_faults_in_one_report(folder: Path) -> None:
+    (folder / "images/html.jpg").write_text("<html>not found</html>")
+    whole = (folder / "images/a.png").read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "images/cut.png")
+    (folder / "images/cut.png").write_bytes((folder / "images/cut.png").read_bytes()[:3000])
+    assert whole
+    text = report(
+        folder,
+        [
+            GOOD | {"image_path": "images/gone.png"},
+            GOOD | {"text": 7},
+            GOOD | {"image_path": "images/html.jpg"},
+            GOOD | {"image_path": "images/cut.png"},
+            "nonsense",
+        ],
+    )
+    for words in ("5 faults", "gone.png", "record 1, text", "html.jpg", "cut.png", "record 4"):
+        assert words in text
+
+
+def test_cut_off_picture_is_named_before_training(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "images/cut.jpg")
+    (folder / "images/cut.jpg").write_bytes((folder / "images/cut.jpg").read_bytes()[:1500])
+    with pytest.raises(DatasetError, match=r"cut\.jpg"):
+        open_pictures([folder / "images/a.png", folder / "images/cut.jpg"], 32)
+
+
+def test_far_too_large_picture_is_refused(folder: Path) -> None:
+    Image.new("1", (12_000, 12_000)).save(folder / "images/huge.png")
+    assert "too large" in report(folder, [GOOD | {"image_path": "images/huge.png"}])
+    with pytest.raises(DatasetError):
+        load_image(folder / "images/huge.png")
+
+
+def test_splits_and_languages(folder: Path) -> None:
+    write(folder, [GOOD | {"split": "train"}, GOOD | {"split": "val", "text_zh": "红"}])
+    assert len(ImageTextDataset(folder)) == 2
+    assert len(ImageTextDataset(folder, "val", "both")) == 1
+    with pytest.raises(DatasetError, match="test"):
+        ImageTextDataset(folder, "test")
+    with pytest.raises(DatasetError, match="text_zh"):
+        ImageTextDataset(folder, "train", "zh")
+    with pytest.raises(ConfigError, match="en, zh"):
+        ImageTextDataset(folder, language="fr")
+
+
+def test_one_caption_per_epoch_seeded(sample_data: Path) -> None:
+    dataset = ImageTextDataset(sample_data, "val", "both")
+    first = [dataset.caption(index) for index in range(50)]
+    assert first == [dataset.caption(index) for index in range(50)]
+    for index, caption in enumerate(first):
+        assert caption in dataset.records[index].texts("both")
+    dataset.set_epoch(1)
+    assert first != [dataset.caption(index) for index in range(50)]
+    assert first != [ImageTextDataset(sample_data, "val", "both", seed=1).caption(index) for index in range(50)]
+
+
+def test_items(sample_data: Path) -> None:
+    item = ImageTextDataset(sample_data, "val")[3]
+    assert isinstance(item["image"], Image.Image)
+    assert item["text"] in ImageTextDataset(sample_data, "val").records[3].captions["en"]
+    assert ImageTextDataset(sample_data, "val", transform=lambda image: image.size)[0]["image"] == (96, 96)
+
+
+def test_all_captions_know_their_picture(sample_data: Path) -> None:
+    dataset = ImageTextDataset(sample_data, "val", "both")
+    texts, text_to_image = dataset.all_captions()
+    assert len(texts) == len(text_to_image) == 4 * len(dataset)
+    assert all(text in dataset.records[i].texts("both") for text, i in zip(texts, text_to_image.tolist(), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- pictures
+
+
+def corner(path: Path) -> tuple[int, ...]:
+    pixel = load_image(path).getpixel((1, 1))
+    assert isinstance(pixel, tuple)
+    return tuple(int(value) for value in pixel)
+
+
+def test_modes_are_shown_as_a_viewer_would(tmp_path: Path) -> None:
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    Image.new("L", (8, 8), 100).save(tmp_path / "grey.png")
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "la.png")
+    red.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    red.quantize(4).save(tmp_path / "palette.png")
+    Image.fromarray(np.full((8, 8), 32896, dtype=np.uint16)).save(tmp_path / "deep.png")
+    red.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
+    assert corner(tmp_path / "grey.png") == (100, 100, 100)
+    assert corner(tmp_path / "clear.png") == (255, 255, 255)
+    assert corner(tmp_path / "la.png") == (255, 255, 255)
+    assert corner(tmp_path / "deep.png") == (128, 128, 128)
+    for name in ("cmyk.jpg", "palette.png", "moving.gif"):
+        r, g, b = corner(tmp_path / name)
+        assert (r > 230, g < 25, b < 25) == (True, True, True), name
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 16), "white")
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert load_image(tmp_path / "turned.jpg").size == (16, 8)
+
+
+def test_pixels_are_scaled_and_cropped_in_the_middle(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (300, 100), "white")
+    wide.paste("black", (100, 0, 200, 100))
+    wide.save(tmp_path / "wide.png")
+    pixels = load_pixels(tmp_path / "wide.png", 32)
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.dtype == torch.uint8
+    assert pixels[:, :, 2:-2].max() < 30
+    large = Image.new("RGB", (1000, 1000), (10, 200, 30))
+    large.save(tmp_path / "large.jpg")
+    assert load_pixels(tmp_path / "large.jpg", 32).float().mean((1, 2)).tolist() == pytest.approx([10, 200, 30], abs=3)
+
+
+def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ImageTextDataset(sample_data, "val").image_paths()[:20]
+    held = open_pictures(paths, 32)
+    assert isinstance(held, torch.Tensor)
+    monkeypatch.setattr("clipedu.pictures.MEMORY_LIMIT", 1000)
+    streamed = open_pictures(paths, 32)
+    assert isinstance(streamed, Pictures)
+    batches = epoch_batches(20, 6, seed=0, epoch=1)
+    before = torch.get_rng_state()
+    for one, other in zip(image_batches(held, batches), image_batches(streamed, batches), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(before, torch.get_rng_state()), "streaming must not touch training's random numbers"
+
+
+def test_damaged_picture_in_a_loading_process_is_still_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff garbage")
+    with pytest.raises(DatasetError, match=r"bad\.jpg"):
+        list(image_batches(Pictures([tmp_path / "bad.jpg"] * 4, 32), [[0, 1], [2, 3]]))
+
+
+def test_batches_of_an_epoch() -> None:
+    batches = epoch_batches(23, 5, seed=0, epoch=3)
+    assert [len(batch) for batch in batches] == [5] * 4
+    assert len({index for batch in batches for index in batch}) == 20
+    assert batches == epoch_batches(23, 5, seed=0, epoch=3)
+    assert batches != epoch_batches(23, 5, seed=0, epoch=4)
+    assert batches != epoch_batches(23, 5, seed=1, epoch=3)
+    assert in_order(5, 2) == [[0, 1], [2, 3], [4]]

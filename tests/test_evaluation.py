@@ -1,0 +1,97 @@
+"""Recall and zero-shot: by hand, against a slow loop, and the ways in which they must not flatter."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from clipedu import ImageTextDataset, evaluate, recall_at_k, zero_shot_classify
+from clipedu.errors import ConfigError
+from clipedu.evaluation import model_inputs
+from tests.conftest import Path, small_model, tokenizer_of
+
+
+def slow_recall(similarity: Tensor, text_to_image: Tensor, k: int) -> tuple[float, float]:
+    """The definition, query by query: the own answer must beat or precede, and ties precede it."""
+    images, texts = similarity.shape
+    i2t = t2i = 0
+    for image in range(images):
+        own = [t for t in range(texts) if text_to_image[t] == image]
+        best = max(similarity[image, t].item() for t in own)
+        i2t += sum(similarity[image, t].item() >= best for t in range(texts) if t not in own) < k
+    for text in range(texts):
+        right = similarity[text_to_image[text], text].item()
+        t2i += sum(similarity[i, text].item() >= right for i in range(images) if i != text_to_image[text]) < k
+    return i2t / images, t2i / texts
+
+
+def test_by_hand() -> None:
+    #                             captions of image 0    of 1   of 2
+    similarity = torch.tensor([[0.9, 0.1, 0.5, 0.3],
+                               [0.2, 0.8, 0.7, 0.1],
+                               [0.6, 0.4, 0.3, 0.2]])  # fmt: skip
+    scores = recall_at_k(similarity, torch.tensor([0, 0, 1, 2]), ks=(1, 2, 4))
+    assert scores == {
+        "i2t_R@1": pytest.approx(1 / 3), "i2t_R@2": pytest.approx(2 / 3), "i2t_R@4": 1.0,
+        "t2i_R@1": pytest.approx(2 / 4), "t2i_R@2": pytest.approx(3 / 4), "t2i_R@4": 1.0,
+    }  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 10_000), st.booleans())
+def test_equals_the_slow_loop(images: int, per_image: int, seed: int, coarse: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    similarity = torch.randn(images, images * per_image, generator=generator)
+    if coarse:
+        similarity = similarity.round()  # many ties
+    text_to_image = torch.arange(images).repeat_interleave(per_image)[
+        torch.randperm(images * per_image, generator=generator)
+    ]
+    for k in (1, 2, 5):
+        scores = recall_at_k(similarity, text_to_image, ks=(k,))
+        assert (scores[f"i2t_R@{k}"], scores[f"t2i_R@{k}"]) == pytest.approx(slow_recall(similarity, text_to_image, k))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
+def test_collapse_scores_nothing(value: float) -> None:
+    scores = recall_at_k(torch.full((20, 40), value), torch.arange(20).repeat(2))
+    assert set(scores.values()) == {0.0}
+
+
+def test_perfect_scores_one() -> None:
+    assert set(recall_at_k(torch.eye(20), torch.arange(20)).values()) == {1.0}
+
+
+@pytest.mark.parametrize("text_to_image", [[0, 1], [0, 0, 1], [0, 1, 5]])
+def test_texts_without_their_image(text_to_image: list[int]) -> None:
+    with pytest.raises(ConfigError):
+        recall_at_k(torch.zeros(3, 3), torch.tensor(text_to_image))
+
+
+def test_evaluate_in_both_languages(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    dataset = ImageTextDataset(data_dir, "test", "both")
+    scores = evaluate(small_model(tokenizer), tokenizer, dataset)
+    assert list(scores) == ["en", "zh"]
+    for values in scores.values():
+        assert {"i2t_R@1", "i2t_R@5", "i2t_R@10", "t2i_R@1", "t2i_R@5", "t2i_R@10"} <= set(values)
+        assert all(0 <= value <= 1 for name, value in values.items() if name != "zero_shot_classes")
+
+
+def test_zero_shot_is_the_average_over_templates(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    dataset = ImageTextDataset(data_dir, "test")
+    names, templates = ["red circle", "blue square", "green ring"], ("a small {}", "a big {}")
+    pictures = model_inputs(model, dataset)
+    probability = zero_shot_classify(model, tokenizer, pictures, names, templates)
+    assert probability.shape == (8, 3)
+    torch.testing.assert_close(probability.sum(dim=1), torch.ones(8))
+    images = model.get_image_features(torch.as_tensor(pictures)).double()
+    for column, name in enumerate(names):
+        tokens = tokenizer([template.format(name) for template in templates], padding="longest")
+        mean = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).double().mean(0)
+        logits = model.logit_scale.exp().item() * images @ (mean / mean.norm())
+        others = probability[:, 0].double().log() - logits if column == 0 else others
+        torch.testing.assert_close(probability[:, column].double().log() - logits, others, atol=1e-4, rtol=0)

@@ -1,0 +1,221 @@
+"""The loss: by hand, in float64 loops, against open_clip, with every option, over two processes."""
+
+import math
+import os
+import socket
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipedu import contrastive_loss
+from clipedu.errors import ConfigError
+
+SCALE = torch.tensor(math.log(1 / 0.07))
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def loop_loss(
+    images: Tensor, texts: Tensor, log_scale: Tensor, ids: Sequence[int], extra: Tensor | None = None
+) -> float:
+    """The definition, in plain loops over Python floats (64 bits)."""
+    scale = math.exp(log_scale.item())
+    dot = lambda a, b: scale * sum(x * y for x, y in zip(a, b, strict=True))  # noqa: E731
+    rows = [row.tolist() for row in images.double()], [row.tolist() for row in texts.double()]
+    total = 0.0
+    for queries, keys, negatives in (
+        (rows[0], rows[1], [] if extra is None else extra.double().tolist()),
+        (rows[1], rows[0], []),
+    ):
+        for i, query in enumerate(queries):
+            logits = [dot(query, key) for key in keys]
+            log_sum = math.log(sum(math.exp(value) for value in logits + [dot(query, key) for key in negatives]))
+            right = [j for j in range(len(keys)) if ids[j] == ids[i]]
+            total += sum(log_sum - logits[j] for j in right) / len(right) / len(queries) / 2
+    return total
+
+
+def test_three_pairs_by_hand() -> None:
+    """Cosines 1 on the diagonal and 0 elsewhere, scale 1: -log(e / (e + 2)) in both directions."""
+    eye = torch.eye(3)
+    loss = contrastive_loss(eye, eye, torch.tensor(0.0))
+    assert loss.item() == pytest.approx(math.log((math.e + 2) / math.e), abs=1e-6)
+    assert loss.dtype == torch.float32
+
+
+def test_equals_the_loop() -> None:
+    images, texts = unit(7, 5), unit(7, 5, seed=1)
+    assert contrastive_loss(images, texts, SCALE).item() == pytest.approx(
+        loop_loss(images, texts, SCALE, range(7)), abs=1e-5
+    )
+
+
+def test_equals_open_clip() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    images, texts = unit(16, 8), unit(16, 8, seed=1)
+    theirs = open_clip.ClipLoss()(images, texts, SCALE.exp())
+    torch.testing.assert_close(contrastive_loss(images, texts, SCALE), theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_wrong_versions_differ() -> None:
+    """What people get wrong is far from right: one direction, no exp, the wrong axis, no normalisation."""
+    images, texts = unit(16, 8), unit(16, 8, seed=1)
+    right = contrastive_loss(images, texts, SCALE).item()
+    logits, target = SCALE.exp() * images @ texts.T, torch.arange(16)
+    wrong = {
+        "one direction": F.cross_entropy(logits, target),
+        "no exp": F.cross_entropy(SCALE * images @ texts.T, target),
+        "no normalisation": contrastive_loss(2 * images, texts, SCALE),
+    }
+    for name, value in wrong.items():
+        assert abs(value.item() - right) > 1e-3, name
+
+
+def test_a_batch_of_one_teaches_nothing() -> None:
+    assert contrastive_loss(unit(1, 4), unit(1, 4, seed=1), SCALE).item() == 0
+
+
+def test_collapsed_embeddings_cost_ln_n() -> None:
+    same = unit(1, 8).expand(64, 8)
+    assert contrastive_loss(same, same, SCALE).item() == pytest.approx(math.log(64), abs=1e-4)
+
+
+def test_equal_captions_are_right_answers() -> None:
+    images, texts = unit(6, 5), unit(6, 5, seed=1)
+    texts[3] = texts[0]
+    ids = [0, 1, 2, 0, 4, 5]
+    loss = contrastive_loss(images, texts, SCALE, caption_ids=torch.tensor(ids))
+    assert loss.item() == pytest.approx(loop_loss(images, texts, SCALE, ids), abs=1e-5)
+    different = contrastive_loss(images, texts, SCALE, caption_ids=torch.arange(6))
+    torch.testing.assert_close(different, contrastive_loss(images, texts, SCALE))
+
+
+def test_hard_negatives_join_the_wrong_texts_only() -> None:
+    images, texts, extra = unit(6, 5), unit(6, 5, seed=1), unit(4, 5, seed=2)
+    loss = contrastive_loss(images, texts, SCALE, hard_negatives=extra)
+    assert loss.item() == pytest.approx(loop_loss(images, texts, SCALE, range(6), extra), abs=1e-5)
+    ids = [0, 1, 0, 3, 4, 5]
+    both = contrastive_loss(images, texts, SCALE, hard_negatives=extra, caption_ids=torch.tensor(ids))
+    assert both.item() == pytest.approx(loop_loss(images, texts, SCALE, ids, extra), abs=1e-5)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 7, 100])
+@pytest.mark.parametrize("ids", [None, torch.tensor([0, 1, 0, 3, 4, 5, 1])])
+def test_chunked_equals_plain_in_value_and_gradient(chunk_size: int, ids: Tensor | None) -> None:
+    extra = unit(4, 5, seed=2)
+    results = []
+    for size in (None, chunk_size):
+        inputs = [unit(7, 5).requires_grad_(), unit(7, 5, seed=1).requires_grad_(), SCALE.clone().requires_grad_()]
+        loss = contrastive_loss(*inputs, caption_ids=ids, hard_negatives=extra, chunk_size=size)
+        results.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+    for plain, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(plain, chunked, atol=1e-6, rtol=1e-5)
+
+
+def test_gradient_agrees_with_finite_differences() -> None:
+    images, texts = unit(4, 3).double(), unit(4, 3, seed=1).double()
+    step, analytic = 1e-2, images.clone().float().requires_grad_()
+    contrastive_loss(analytic, texts.float(), SCALE).backward()  # type: ignore[no-untyped-call]
+    assert analytic.grad is not None
+    for i, j in ((0, 0), (2, 1), (3, 2)):
+        moved = torch.zeros_like(images)
+        moved[i, j] = step
+        slope = (
+            loop_loss(images + moved, texts, SCALE, range(4)) - loop_loss(images - moved, texts, SCALE, range(4))
+        ) / (2 * step)
+        assert analytic.grad[i, j].item() == pytest.approx(slope, abs=1e-3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 16), st.floats(0, math.log(100)), st.integers(0, 10_000))
+def test_for_any_batch(pairs: int, width: int, log_scale: float, seed: int) -> None:
+    images, texts, scale = unit(pairs, width, seed=seed), unit(pairs, width, seed=seed + 1), torch.tensor(log_scale)
+    loss = contrastive_loss(images, texts, scale)
+    assert loss.isfinite()
+    assert loss >= -1e-6
+    torch.testing.assert_close(loss, contrastive_loss(texts, images, scale))  # symmetric
+    order = torch.randperm(pairs)
+    torch.testing.assert_close(loss, contrastive_loss(images[order], texts[order], scale), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_input_is_computed_in_float32(dtype: torch.dtype) -> None:
+    images, texts = unit(512, 64), unit(512, 64, seed=1)
+    exact = contrastive_loss(images.to(dtype).float(), texts.to(dtype).float(), SCALE)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = contrastive_loss(images.to(dtype), texts.to(dtype), SCALE)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, atol=1e-5, rtol=1e-5)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match=r"\[3, 4\]"):
+        contrastive_loss(unit(3, 4), unit(2, 4), SCALE)
+
+
+# ------------------------------------------------------------------------------------------ several processes
+
+
+class _Twin(nn.Module):
+    """Two linear encoders and a scale: no dropout, no batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.text = nn.Linear(6, 4), nn.Linear(5, 4)
+        self.logit_scale = nn.Parameter(SCALE.clone())
+
+    def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        return F.normalize(self.image(images), dim=-1), F.normalize(self.text(texts), dim=-1)
+
+
+def _batch() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.tensor([0, 1, 2, 3, 0, 5, 1, 7])  # captions repeat across the border between the processes
+    return torch.randn(8, 6, generator=generator), torch.randn(8, 5, generator=generator), ids
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def _process(rank: int, port: int, with_ids: bool, queue: "mp.Queue[list[list[float]]]") -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    twin = _Twin()
+    model = nn.parallel.DistributedDataParallel(twin)
+    images, texts, ids = (tensor[4 * rank : 4 * rank + 4] for tensor in _batch())
+    loss = contrastive_loss(*model(images, texts), twin.logit_scale, caption_ids=ids if with_ids else None, gather=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.distributed.all_reduce(loss := loss.detach())
+    if rank == 1:  # plain lists, so that nothing is shared with a process that is about to end
+        queue.put([[loss.item() / 2], *(gradient.flatten().tolist() for gradient in _gradients(twin))])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_two_processes_equal_one(with_ids: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = mp.spawn(_process, (port, with_ids, queue), nprocs=2, join=False)
+    two = queue.get(timeout=120)
+    processes.join()
+    model = _Twin()
+    images, texts, ids = _batch()
+    loss = contrastive_loss(*model(images, texts), model.logit_scale, caption_ids=ids if with_ids else None)
+    loss.backward()  # type: ignore[no-untyped-call]
+    one = [[loss.item()], *(gradient.flatten().tolist() for gradient in _gradients(model))]
+    assert len(one) == len(two) == 6
+    for ours, theirs in zip(one, two, strict=True):
+        torch.testing.assert_close(torch.tensor(theirs), torch.tensor(ours), atol=1e-5, rtol=0)

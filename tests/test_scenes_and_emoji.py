@@ -1,0 +1,195 @@
+"""The drawn datasets: captions true of their pictures, splits disjoint, same seed same pictures."""
+
+import json
+import random
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from clipedu.emoji import create_emoji, draw_emoji, emoji_names, find_emoji_font
+from clipedu.errors import ClipEduError
+from clipedu.records import Record, read_records
+from clipedu.scenes import (
+    COLOURS,
+    NOVEL_PAIRS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    SPLIT_SIZES,
+    draw_scene,
+    random_scene,
+    random_scenes,
+)
+
+SCENES = list(random_scenes(0))
+ENGLISH = re.compile(
+    rf"({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?: ({'|'.join(RELATIONS)}) (?:a|one) "
+    rf"({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}))?$"
+)
+
+
+@pytest.fixture(scope="module")
+def records(request: pytest.FixtureRequest) -> list[Record]:
+    return read_records(request.getfixturevalue("sample_data"))
+
+
+def test_committed_set_is_what_seed_0_draws(records: list[Record], sample_data: Path) -> None:
+    committed = json.loads((sample_data / "dataset.json").read_text(encoding="utf-8"))
+    assert len(SCENES) == len(committed) == sum(SPLIT_SIZES.values())
+    for (split, scene), record in zip(SCENES, committed, strict=True):
+        assert record == scene.record(record["image_path"], split)
+    for index in range(0, 3300, 150):
+        drawn, kept = draw_scene(SCENES[index][1]), Image.open(records[index].image_path)
+        assert drawn.tobytes() == kept.tobytes()
+
+
+def test_other_seeds_draw_other_scenes() -> None:
+    assert [scene for _, scene in random_scenes(0)] == [scene for _, scene in SCENES]
+    assert [scene for _, scene in random_scenes(1)] != [scene for _, scene in SCENES]
+
+
+def test_the_set_is_small_enough_to_commit(sample_data: Path) -> None:
+    assert sum(path.stat().st_size for path in sample_data.rglob("*")) < 10_000_000
+
+
+def test_english_captions_are_true() -> None:
+    """Both captions are parsed and compared with where and how the objects were drawn."""
+    for _, scene in SCENES:
+        drawn = {thing.kind: thing for thing in scene.objects}
+        for caption in scene.captions()[0]:
+            match = ENGLISH.search(caption)
+            assert match, caption
+            size, colour, shape, relation, *second = match.groups()
+            one = drawn[(size, colour, shape)]
+            assert (relation is None) == (len(drawn) == 1)
+            if relation:
+                other = drawn[tuple(second)]  # type: ignore[index]
+                dx, dy = one.x - other.x, one.y - other.y
+                apart = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
+                assert apart[relation] == max(apart.values()), caption
+                assert apart[relation] > 2 * min(abs(dx), abs(dy)), f"nobody could argue about: {caption}"
+
+
+def test_chinese_captions_say_the_same() -> None:
+    chinese = {place: english for english, (_, place, _) in RELATIONS.items()}
+    things = {thing.chinese(): thing.kind for _, scene in SCENES for thing in scene.objects}
+    names = "|".join(sorted(things, key=len, reverse=True))
+    for _, scene in SCENES:
+        for caption in scene.captions()[1]:
+            found = [things[name] for name in re.findall(names, caption)]
+            assert set(found) == {thing.kind for thing in scene.objects}, caption
+            if scene.relation:
+                first = f"一个({names})在一个({names})的(..)$"
+                second = f"在?({names})的(..)(?:是|有)一个({names})$"
+                if match := re.fullmatch(first, caption):
+                    subject, anchor, place = match.groups()
+                else:
+                    anchor, place, subject = re.fullmatch(second, caption).groups()  # type: ignore[union-attr]
+                meaning = (things[subject], chinese[place], things[anchor])
+                assert meaning in scene.meaning, caption
+
+
+def test_colours_stand_where_the_scene_says() -> None:
+    """Read back from the pixels: the middle of every solid shape has its colour."""
+    for _, scene in SCENES[::40]:
+        picture = draw_scene(scene)
+        for thing in scene.objects:
+            if thing.shape != "ring":
+                assert picture.getpixel((round(thing.x), round(thing.y))) == pytest.approx(thing.rgb(), abs=3)
+
+
+def test_everything_lies_inside_and_apart() -> None:
+    for _, scene in SCENES:
+        picture = torch.frombuffer(bytearray(draw_scene(scene).tobytes()), dtype=torch.uint8).view(96, 96, 3).int()
+        border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+        assert (border - torch.tensor(scene.background)).abs().max() <= 40, scene
+        if scene.relation:
+            one, other = scene.objects
+            radii = SIZES[one.size][1] + SIZES[other.size][1]
+            assert ((one.x - other.x) ** 2 + (one.y - other.y) ** 2) ** 0.5 > radii
+
+
+def test_splits() -> None:
+    meanings = defaultdict(list)
+    for split, scene in SCENES:
+        meanings[split].append(scene.meaning)
+        novel = [(thing.colour, thing.shape) in NOVEL_PAIRS for thing in scene.objects]
+        assert all(novel) if split == "novel" else not any(novel)
+    assert {split: len(found) for split, found in meanings.items()} == SPLIT_SIZES
+    for split in ("val", "test", "novel"):
+        assert len(set(meanings[split])) == len(meanings[split]), "recall would not be well defined"
+    pairs = {split: {meaning for meaning in found if len(meaning) == 2} for split, found in meanings.items()}
+    assert not pairs["train"] & (pairs["val"] | pairs["test"])
+    assert not pairs["val"] & pairs["test"]
+    assert len(NOVEL_PAIRS) == 12
+    assert {colour for colour, _ in NOVEL_PAIRS} == set(COLOURS)
+    assert {shape for _, shape in NOVEL_PAIRS} == set(SHAPES)
+
+
+def test_no_caption_twice_in_a_split_and_no_picture_twice(records: list[Record]) -> None:
+    for split in ("val", "test", "novel"):
+        for language in ("en", "zh"):
+            texts = [text for record in records if record.split == split for text in record.captions[language]]
+            owners = defaultdict(set)
+            for index, text in enumerate(texts):
+                owners[text].add(index // 2)
+            assert all(len(found) == 1 for found in owners.values()), split
+    assert len({record.image_path.read_bytes() for record in records}) == len(records)
+
+
+def test_larger_pictures_show_the_same_scene() -> None:
+    scene = random_scene(random.Random(3), [("red", "circle"), ("blue", "star")])
+    small = draw_scene(scene, 96)
+    reduced = draw_scene(scene, 192).resize((96, 96), Image.Resampling.BOX)
+    pairs = zip(small.tobytes(), reduced.tobytes(), strict=True)
+    assert sum(abs(one - other) for one, other in pairs) / len(small.tobytes()) < 2
+
+
+# ---------------------------------------------------------------------------------------------------- emoji
+
+
+@pytest.fixture(scope="module")
+def _emoji_font() -> None:
+    try:
+        find_emoji_font()
+    except ClipEduError:
+        pytest.skip("needs a colour emoji font (CI installs fonts-noto-color-emoji)")
+
+
+def test_names_are_official_and_in_both_languages() -> None:
+    names = {symbol: (english, chinese) for symbol, english, chinese in emoji_names()}
+    assert len(names) > 3500
+    assert names["🍎"] == ("red apple", "红苹果")
+    assert not any(":" in english or "_" in english for english, _ in names.values())
+
+
+def test_no_font_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("clipedu.emoji._FONTS", ())
+    with pytest.raises(ClipEduError, match="apt install fonts-noto-color-emoji"):
+        create_emoji(tmp_path / "emoji")
+    assert not list(tmp_path.glob("*emoji*"))
+
+
+@pytest.mark.usefixtures("_emoji_font")
+def test_drawn_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    font = find_emoji_font().load()
+    apple = draw_emoji("🍎", font)
+    assert apple is not None
+    red, green, _ = apple.getpixel((48, 60))  # type: ignore[misc]
+    assert red > 150 > green
+    assert draw_emoji("🍎🍎🍎", font) is None
+    some = [name for name in emoji_names() if "cat" in name[1]]
+    monkeypatch.setattr("clipedu.emoji.emoji_names", lambda: some)
+    monkeypatch.setattr("clipedu.emoji.HELD_OUT", {"val": 2, "test": 3})
+    create_emoji(tmp_path / "one")
+    create_emoji(tmp_path / "two")
+    one, two = read_records(tmp_path / "one"), read_records(tmp_path / "two")
+    assert [record.split for record in one].count("test") == 3
+    assert [(r.captions, r.split) for r in one] == [(r.captions, r.split) for r in two]
+    assert len({record.image_path.read_bytes() for record in one}) == len(one)
+    with pytest.raises(ClipEduError, match="not empty"):
+        create_emoji(tmp_path / "one")
