@@ -32,11 +32,15 @@ def embed_images(model: CLIP, pictures: Tensor | Pictures) -> Tensor:
 def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -> Tensor:
     """Embeddings `[T, E]` on the CPU."""
     device = model.logit_scale.device
-    parts = []
-    for indices in in_order(len(texts), BATCH_SIZE):
+    # Texts of like length go together: less padding, half the time.
+    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    embedding = torch.empty(len(texts), model.shared_embedding_dim)
+    for batch in in_order(len(texts), BATCH_SIZE):
+        indices = [by_length[place] for place in batch]
         tokens = tokenizer([texts[index] for index in indices], padding="longest")
-        parts.append(model.get_text_features(tokens["input_ids"].to(device), tokens["attention_mask"].to(device)).cpu())
-    return torch.cat(parts)
+        features = model.get_text_features(tokens["input_ids"].to(device), tokens["attention_mask"].to(device))
+        embedding[indices] = features.cpu()
+    return embedding
 
 
 def frozen_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> Tensor:

@@ -1,0 +1,287 @@
+"""Training: it learns, stops on NaN, resumes exactly, and its parts do what their names say."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clipedu import (
+    CLIP,
+    ImageTextDataset,
+    SimpleTokenizer,
+    TrainConfig,
+    load_checkpoint,
+    load_model,
+    recall_at_k,
+    save_checkpoint,
+    train,
+)
+from clipedu.checkpoint import find_checkpoint, newest_epoch
+from clipedu.embedding import embed_images, embed_texts
+from clipedu.errors import CheckpointError, ConfigError, TrainingError
+from clipedu.evaluation import model_inputs
+from clipedu.optimization import choose_precision, make_optimizer, make_scheduler
+from tests.conftest import draw_dataset, small_model, tokenizer_of
+
+QUICK = TrainConfig(epochs=3, batch_size=8, image_size=32, device="cpu", precision="fp32")
+
+
+def run(
+    data_dir: Path, config: TrainConfig = QUICK, run_dir: Path | None = None, **kwargs: Any
+) -> tuple[CLIP, list[Any]]:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    train_set, val_set = ImageTextDataset(data_dir, "train"), ImageTextDataset(data_dir, "val")
+    return model, train(model, tokenizer, train_set, val_set, config, run_dir, **kwargs)
+
+
+def same_weights(one: CLIP, other: CLIP) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(name == other_name and torch.equal(a, b) for (name, a), (other_name, b) in pairs)
+
+
+def test_overfits_32_pairs(tmp_path: Path) -> None:
+    data_dir = draw_dataset(tmp_path / "data", {"train": 32})
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer, dropout=0.0)
+    dataset = ImageTextDataset(data_dir, "train")
+    history = train(model, tokenizer, dataset, config=replace(QUICK, epochs=60, batch_size=32))
+    texts = [record.captions["en"][0] for record in dataset.records]
+    similarity = embed_images(model, model_inputs(model, dataset)) @ embed_texts(model, tokenizer, texts).T
+    assert recall_at_k(similarity, torch.arange(32))["i2t_R@1"] == 1
+    assert history[0]["loss"] > math.log(32) * 0.8
+    assert history[-1]["loss"] < 0.5
+
+
+def test_equal_runs_give_equal_numbers(data_dir: Path) -> None:
+    (one, first), (other, second) = run(data_dir), run(data_dir)
+    assert same_weights(one, other)
+    for a, b in zip(first, second, strict=True):
+        assert {**a, "train_seconds": 0} == {**b, "train_seconds": 0}
+    different, _ = run(data_dir, replace(QUICK, seed=1))
+    assert not same_weights(one, different)
+
+
+def test_history_and_callbacks(data_dir: Path, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[seen.append])
+    assert json.loads((tmp_path / "run/history.json").read_text()) == history
+    for number, record in enumerate(history, 1):
+        assert list(record) == ["epoch", "step", "loss", "lr", "logit_scale", "train_seconds", "val"]
+        assert (record["epoch"], record["step"]) == (number, 3 * number)
+        assert set(record["val"]) == {"en"}
+    assert [record["train_seconds"] for record in history] == sorted(record["train_seconds"] for record in history)
+    assert history[-1]["lr"] == pytest.approx(0, abs=1e-9)
+    steps = [record for record in seen if "val" not in record]
+    assert [record["step"] for record in steps] == list(range(1, 10))
+    assert [record for record in seen if "val" in record] == history
+
+
+class Stop(Exception):
+    """Stands for a crash."""
+
+
+def crash_at(step: int) -> Any:
+    def callback(record: dict[str, Any]) -> None:
+        if record["step"] == step and "val" not in record:
+            raise Stop
+
+    return callback
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 7, 9])
+def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(data_dir: Path, tmp_path: Path, step: int) -> None:
+    whole, history = run(data_dir, run_dir=tmp_path / "whole")
+    with pytest.raises(Stop):
+        run(data_dir, run_dir=tmp_path / "cut", callbacks=[crash_at(step)])
+    resumed, rest = run(data_dir, run_dir=tmp_path / "cut")
+    assert same_weights(whole, resumed)
+    assert [record["loss"] for record in rest] == [record["loss"] for record in history]
+    one, other = (load_checkpoint(tmp_path / name / "checkpoints/final_model.pt") for name in ("whole", "cut"))
+    assert str(one["training"]["optimizer"]["state"][0]) == str(other["training"]["optimizer"]["state"][0])
+    assert same_weights(load_model(tmp_path / "whole")[0], load_model(tmp_path / "cut")[0])
+
+
+def test_ctrl_c_keeps_what_was_finished(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(record: dict[str, Any]) -> None:
+        if record["step"] == 5 and "val" not in record:
+            raise KeyboardInterrupt
+
+    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[interrupt])
+    assert len(history) == 1
+    assert "interrupted" in capsys.readouterr().out
+    resumed, _ = run(data_dir, run_dir=tmp_path / "run")
+    assert same_weights(resumed, run(data_dir)[0])
+
+
+def test_files_of_a_run(data_dir: Path, tmp_path: Path) -> None:
+    run(data_dir, run_dir=tmp_path)
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["best_model.pt", "epoch_3.pt", "final_model.pt"]
+    assert find_checkpoint(tmp_path).name == "best_model.pt"
+    (folder / "best_model.pt").unlink()
+    assert find_checkpoint(tmp_path).name == "final_model.pt"
+    (folder / "final_model.pt").unlink()
+    (folder / "epoch_3.pt").rename(folder / "epoch_10.pt")
+    (folder / "epoch_9.pt").touch()
+    assert find_checkpoint(tmp_path) == newest_epoch(tmp_path) == folder / "epoch_10.pt"
+
+
+def test_a_finished_run_is_not_trained_again(data_dir: Path, tmp_path: Path) -> None:
+    one, history = run(data_dir, run_dir=tmp_path)
+    steps: list[dict[str, Any]] = []
+    other, again = run(data_dir, run_dir=tmp_path, callbacks=[steps.append])
+    assert again == history
+    assert steps == []
+    assert same_weights(one, other)
+
+
+def test_other_settings_or_data_are_no_resumption(data_dir: Path, tmp_path: Path) -> None:
+    run(data_dir, run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"lr 0\.001 -> 0\.002"):
+        run(data_dir, replace(QUICK, lr=2e-3), run_dir=tmp_path / "run")
+    more = draw_dataset(tmp_path / "more", {"train": 24, "val": 8}, seed=5)
+    with pytest.raises(CheckpointError, match="(data|vocabulary) differs"):
+        run(more, run_dir=tmp_path / "run")
+
+
+def test_nan_stops_the_run_and_spares_the_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+
+    def poison(record: dict[str, Any]) -> None:
+        if record["step"] == 4 and "val" not in record:
+            model.text_projection.weight.data.fill_(float("nan"))
+
+    train_set = ImageTextDataset(data_dir, "train")
+    with pytest.raises(TrainingError, match="step 5"):
+        train(model, tokenizer, train_set, config=QUICK, run_dir=tmp_path, callbacks=[poison])
+    kept, _ = load_model(tmp_path)
+    assert all(value.isfinite().all() for value in kept.state_dict().values())
+    assert newest_epoch(tmp_path) == tmp_path / "checkpoints/epoch_1.pt"
+
+
+def test_one_pair_only(tmp_path: Path) -> None:
+    data_dir = draw_dataset(tmp_path / "data", {"train": 1, "val": 2})
+    with pytest.raises(TrainingError, match="1 training pairs"):
+        run(data_dir)
+
+
+def test_batch_larger_than_the_split_is_reduced_with_a_word(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, history = run(data_dir, replace(QUICK, batch_size=500, epochs=1))
+    assert history[0]["step"] == 1
+    assert "24" in capsys.readouterr().out
+
+
+def test_without_validation_the_best_is_the_lowest_loss(data_dir: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    train(small_model(tokenizer), tokenizer, ImageTextDataset(data_dir, "train"), config=QUICK, run_dir=tmp_path)
+    content = load_checkpoint(tmp_path / "checkpoints/best_model.pt")
+    history = load_checkpoint(tmp_path / "checkpoints/final_model.pt")["training"]["history"]
+    assert content["training"]["best"] == -min(
+        record["loss"] for record in history[: len(content["training"]["history"])]
+    )
+
+
+def test_frozen_features_train_the_rest_only(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    model.image_encoder.freeze()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, tokenizer, ImageTextDataset(data_dir, "train"), config=QUICK)
+    for name, value in model.state_dict().items():
+        frozen = name.startswith("image_encoder")
+        assert torch.equal(value, before[name]) == frozen or name.endswith("embedding.weight"), name
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def test_weight_decay_groups() -> None:
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab(["a b c"])
+    model = small_model(tokenizer)
+    decayed, kept = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    kept_names = {names[parameter] for parameter in kept["params"]}
+    assert {"logit_scale", "text_encoder.position_embedding.weight"} <= kept_names
+    assert "image_encoder.model.layer2.0.downsample.1.weight" in kept_names  # a batch norm without "bn" in its name
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_schedule() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make_scheduler(optimizer, TrainConfig(warmup=0.1), steps=100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates == rates[:10] + sorted(rates[10:], reverse=True)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_precision_by_device() -> None:
+    assert choose_precision("fp32", torch.device("cpu")) == torch.float32
+    assert choose_precision("bf16", torch.device("cpu")) == torch.bfloat16
+    assert choose_precision("auto", torch.device("mps")) == torch.float32
+    assert choose_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"batch_size": 1}, {"lr": float("nan")}, {"lr": -1.0}, {"precision": "fp8"}, {"warmup": 1.0}]
+)
+def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        TrainConfig(**bad)
+
+
+# ------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_checkpoint_round_trip(data_dir: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    model.image_encoder.freeze()
+    save_checkpoint(tmp_path / "model.pt", model, tokenizer, {"note": "x"})
+    loaded, words = load_model(tmp_path / "model.pt")
+    assert same_weights(model, loaded)
+    assert words.id_to_token == tokenizer.id_to_token
+    assert (loaded.image_size, loaded.image_encoder.frozen, loaded.training) == (32, True, False)
+    tokens = tokenizer("a red circle")
+    torch.testing.assert_close(model.get_text_features(**tokens), loaded.get_text_features(**tokens), atol=0, rtol=0)
+
+
+class Evil:
+    """A pickle that would run code when read."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        import os
+
+        return os.system, ("touch EVIL_RAN",)
+
+
+def test_checkpoints_that_are_none(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = tokenizer_of(data_dir)
+    save_checkpoint(tmp_path / "good.pt", small_model(tokenizer), tokenizer)
+    good = (tmp_path / "good.pt").read_bytes()
+    for name, content in {"cut": good[: len(good) // 2], "empty": b"", "text": b"hello", "noise": good[5:]}.items():
+        (tmp_path / f"{name}.pt").write_bytes(content)
+    torch.save({"model_state_dict": {}}, tmp_path / "foreign.pt")
+    torch.save({**load_checkpoint("good.pt"), "architecture": {"image_encoder": "resnet18"}}, tmp_path / "other.pt")
+    torch.save({"format": Evil()}, tmp_path / "evil.pt")
+    for name in ("cut", "empty", "text", "noise", "foreign", "other", "evil", "missing", "folder"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        with pytest.raises(CheckpointError, match=name):
+            load_model(tmp_path / (name if name == "folder" else f"{name}.pt"))
+    assert not (tmp_path / "EVIL_RAN").exists()
