@@ -1,0 +1,86 @@
+"""What holds the project together: its files agree, its imports are light and run one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from tests.conftest import ROOT
+
+MODULES = sorted((ROOT / "clipedu").glob("*.py"))
+
+
+def test_conda_and_pip_ask_for_the_same() -> None:
+    yaml = pytest.importorskip("yaml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    from_pip = next(item["pip"] for item in conda if isinstance(item, dict))
+    named = {"pytorch": "torch"}
+    packages = [item for item in conda if isinstance(item, str)] + from_pip
+    found = set()
+    for package in packages:
+        name, _, version = package.partition(">=")
+        found.add(f"{named.get(name, name)}>={version}")
+    assert found == {*project["dependencies"], f"python{project['requires-python']}"}
+
+
+def imports(path: Path) -> set[str]:
+    """The project's modules that `path` imports when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+    return {str(node.module).removeprefix("clipedu.") for node in inside if str(node.module).startswith("clipedu")}
+
+
+def test_imports_run_one_way() -> None:
+    graph = {path.stem: imports(path) for path in MODULES if path.stem not in ("__init__", "__main__")}
+    placed: set[str] = set()
+    while graph:
+        ready = {name for name, needed in graph.items() if needed <= placed}
+        assert ready, f"a circle among {sorted(graph)}"
+        placed |= ready
+        graph = {name: needed for name, needed in graph.items() if name not in ready}
+    assert not any("classroom" in imports(path) for path in MODULES)
+
+
+def test_no_module_is_too_long_to_read() -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert max(lengths.values()) <= 310, lengths
+
+
+def test_nothing_that_could_run_a_strangers_code() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else ""
+                assert name not in ("eval", "exec", "compile", "__import__"), path
+                for keyword in node.keywords:
+                    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+                    assert (keyword.arg, value) not in {
+                        ("weights_only", False),
+                        ("shell", True),
+                        ("allow_pickle", True),
+                    }
+
+
+def seconds(code: str) -> float:
+    program = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
+    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+
+def test_import_is_light() -> None:
+    """At most 1.3 times `import torch, torchvision`, measured in turn; and neither Jupyter, matplotlib nor timm."""
+    seconds("import clipedu")  # warms the disk
+    pairs = [(seconds("import clipedu"), seconds("import torch, torchvision")) for _ in range(3)]
+    assert median(ours for ours, _ in pairs) <= 1.3 * median(theirs for _, theirs in pairs), pairs
+    heavy = "matplotlib", "IPython", "jupyterlab", "ipywidgets", "timm", "emoji"
+    program = f"import sys, clipedu; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
