@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.errors import CheckpointError, ClipEduError
-from clipedu.files import whole_file
+from clipedu.files import cannot_write, whole_file
 from clipedu.model import CLIP
 from clipedu.tokenizer import SimpleTokenizer
 
@@ -44,6 +45,7 @@ def save_checkpoint(
                 "num_layers": text.num_layers,
                 "dropout": text.dropout,
                 "num_heads": text.num_heads,
+                "pooling": text.pooling,
             },
         },
         "weights": model.state_dict(),
@@ -51,7 +53,10 @@ def save_checkpoint(
         "training": dict(training or {}),
     }
     with whole_file(Path(path)) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise cannot_write(Path(path), error) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def publish(checkpoint: Path, name: str) -> None:
         try:
             os.link(checkpoint, temporary)
         except OSError:  # a disk without hard links
-            temporary.write_bytes(checkpoint.read_bytes())
+            shutil.copyfile(checkpoint, temporary)
 
 
 def clear_run(run_dir: Path) -> None:

@@ -18,7 +18,7 @@ from clipedu.captions import import_captions
 from clipedu.checkpoint import clear_run, find_checkpoint, load_model, newest_epoch
 from clipedu.data import ImageTextDataset
 from clipedu.emoji import create_emoji
-from clipedu.encoders import IMAGE_ENCODERS, ImageEncoder, TextEncoder
+from clipedu.encoders import IMAGE_ENCODERS, POOLINGS, ImageEncoder, TextEncoder
 from clipedu.environment import check_environment, choose_device, gpu_memory
 from clipedu.errors import CheckpointError, ClipEduError, ConfigError, DatasetError, PretrainedWeightsUnavailable
 from clipedu.evaluation import Scores, evaluate
@@ -104,6 +104,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train the image encoder")
     add("--embedding-dim", type=int, default=256)
     add("--vocab-size", type=int, default=5000)
+    add("--pooling", choices=POOLINGS, default="mean", help="句向量取自 | the sentence's vector: [CLS] or the mean")
     frozen = {name: f"(--freeze-image-encoder: {value})" for name, value in FROZEN_DEFAULTS.items()}
     add("--epochs", type=int, help=f"default {default.epochs} {frozen['epochs']}")
     add("--batch-size", type=int, help=f"default {default.batch_size} {frozen['batch_size']}")
@@ -206,7 +207,8 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
                 "frozen random weights learn nothing: --freeze-image-encoder does not go with --pretrained none",
             )
         image_encoder.freeze()
-    return CLIP(image_encoder, TextEncoder(len(tokenizer)), options.embedding_dim, options.image_size)
+    text_encoder = TextEncoder(len(tokenizer), pooling=options.pooling)
+    return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size)
 
 
 def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset | None:

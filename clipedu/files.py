@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clipedu.errors import ClipEduError, DatasetError
@@ -18,17 +18,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ClipEduError(
-            f"无法写入 {path}:{error.strerror}。请检查磁盘空间和写权限。",
-            f"cannot write {path}: {error.strerror}; check free space and permissions",
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,12 +46,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         temporary.replace(path)
     except OSError as error:
-        raise ClipEduError(
-            f"无法写入 {path}:{error.strerror}。请检查磁盘空间和写权限。",
-            f"cannot write {path}: {error.strerror}; check free space and permissions",
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: Exception) -> ClipEduError:
+    """What to tell the reader when the disk says no."""
+    return ClipEduError(
+        f"无法写入 {path}({error});请检查磁盘空间和写权限",
+        f"cannot write {path} ({error}); check free space and permissions",
+    )
 
 
 def inside(folder: Path, relative: str) -> Path:

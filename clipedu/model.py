@@ -39,6 +39,8 @@ class CLIP(nn.Module):
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
         self.image_size = image_size
+        # Frozen features never vary as pictures of a trained encoder do; dropping some of them takes the place of that.
+        self.feature_dropout = nn.Dropout(0.4 if image_encoder.frozen else 0.0)
         self.image_projection = nn.Linear(image_encoder.output_dim, shared_embedding_dim, bias=False)
         self.text_projection = nn.Linear(text_encoder.output_dim, shared_embedding_dim, bias=False)
         for projection in (self.image_projection, self.text_projection):
@@ -55,7 +57,7 @@ class CLIP(nn.Module):
 
     def _embed_images(self, images: Tensor) -> Tensor:
         features = images if images.ndim == 2 else self.image_encoder(images)
-        return F.normalize(self.image_projection(features).float(), dim=-1)
+        return F.normalize(self.image_projection(self.feature_dropout(features)).float(), dim=-1)
 
     def _embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)

@@ -95,8 +95,12 @@ class _Run:
         model.image_size = config.image_size
         self.processes, self.rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
         self.batch_size = self._fitting_batch_size()
+        if self.rank > 0:  # the first process computes a frozen encoder's features, the others then read them
+            dist.barrier()
         self.pictures = model_inputs(model, train_set)
         self.val_pictures = model_inputs(model, val_set) if val_set and self.rank == 0 else None
+        if self.rank == 0 and self.processes > 1:
+            dist.barrier()
         self.forward: nn.Module = DistributedDataParallel(model) if self.processes > 1 else model
         self.optimizer = make_optimizer(model, config)
         self.steps_per_epoch = len(train_set) // self.batch_size

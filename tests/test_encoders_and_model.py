@@ -80,8 +80,9 @@ def test_frozen_encoder_stays_as_it_is() -> None:
         assert torch.equal(value, before[name]), name  # batch-norm statistics included
 
 
-def test_padding_never_changes_a_text() -> None:
-    encoder = TextEncoder(50, 32, 2).eval()
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_never_changes_a_text(pooling: str) -> None:
+    encoder = TextEncoder(50, 32, 2, pooling=pooling).eval()
     ids, mask = text_batch([3, 7, 5], width=7)
     wide_ids, wide_mask = nn.functional.pad(ids, (0, 20)), nn.functional.pad(mask, (0, 20))
     torch.testing.assert_close(encoder(ids, mask), encoder(wide_ids, wide_mask), atol=1e-6, rtol=1e-5)
@@ -103,6 +104,8 @@ def test_text_encoder_refuses_what_it_cannot_place() -> None:
         TextEncoder(50, 32, 1)(ids, mask)
     with pytest.raises(ConfigError, match="multiple"):
         TextEncoder(50, hidden_size=30)
+    with pytest.raises(ConfigError, match="max"):
+        TextEncoder(50, pooling="max")
 
 
 def test_text_encoder_starts_small() -> None:
