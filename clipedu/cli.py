@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,8 +32,13 @@ from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
 USER_ERROR, INTERRUPTED = 2, 130
-# A frozen encoder's features make a step so cheap that more epochs and larger batches pay.
-FROZEN_DEFAULTS: dict[str, Any] = {"epochs": 30, "batch_size": 256}
+# Each flag's default, and what differs with --freeze-image-encoder: steps are cheap there, so more epochs and larger
+# batches pay, and only the text side learns, which overfits sooner: more dropout and decay.
+DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dropout": 0.1}
+FROZEN_DEFAULTS = {
+    **DEFAULTS,
+    **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "dropout": 0.2},
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,8 +97,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    default = TrainConfig()
-    add = sub.add_argument
+    def add(flag: str, **kwargs: Any) -> None:
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in DEFAULTS:  # filled in later, once it is known whether the encoder is frozen
+            values = dict.fromkeys(str(defaults[name]) for defaults in (DEFAULTS, FROZEN_DEFAULTS))
+            kwargs["help"] = f"{kwargs.get('help', '')} ({' / --freeze-image-encoder: '.join(values)})".strip()
+        sub.add_argument(flag, **kwargs)
+
     add(
         "--data-dir", type=Path, default=Path("sample_data"), help="含 dataset.json 的文件夹 | folder with dataset.json"
     )
@@ -102,23 +112,24 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--image-encoder", choices=IMAGE_ENCODERS, default="resnet18")
     add("--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights")
     add("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train the image encoder")
-    add("--embedding-dim", type=int, default=256)
+    add("--embedding-dim", type=int)
+    add("--text-layers", type=int, help="Transformer")
+    add("--dropout", type=float, help="文本编码器 | of the text encoder")
     add("--vocab-size", type=int, default=5000)
     add("--pooling", choices=POOLINGS, default="mean", help="句向量取自 | the sentence's vector: [CLS] or the mean")
-    frozen = {name: f"(--freeze-image-encoder: {value})" for name, value in FROZEN_DEFAULTS.items()}
-    add("--epochs", type=int, help=f"default {default.epochs} {frozen['epochs']}")
-    add("--batch-size", type=int, help=f"default {default.batch_size} {frozen['batch_size']}")
-    add("--lr", type=float, default=default.lr, help="峰值学习率 | peak learning rate")
-    add("--weight-decay", type=float, default=default.weight_decay)
-    add("--image-size", type=int, default=default.image_size, help="px")
-    add("--seed", type=int, default=default.seed)
-    add("--device", default=default.device)
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default=default.precision)
+    add("--epochs", type=int)
+    add("--batch-size", type=int)
+    add("--lr", type=float, help="峰值学习率 | peak learning rate")
+    add("--weight-decay", type=float)
+    add("--warmup", type=float, help="占总步数的比例 | share of all steps")
+    add("--clip-norm", type=float)
+    add("--image-size", type=int, help="px")
+    add("--seed", type=int)
+    add("--device")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"))
     add("--resume", choices=("auto", "never"), default="auto", help="never: 不接着已有的训练 | refuse to go on")
     add("--force-train", action="store_true", help="丢弃已有的训练,重新开始 | drop the run that is there, start anew")
     add("--test-only", action="store_true", help="不训练,只测试 | no training, only the test")
-    sub.set_defaults(**{field.name: getattr(default, field.name) for field in fields(default)})
-    sub.set_defaults(epochs=None, batch_size=None)
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -151,7 +162,7 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = _fill_in_defaults(options)
     run_dir: Path = options.run_dir
     if options.test_only:
         return _test(*load_model(run_dir), options, run_dir)
@@ -185,10 +196,12 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> TrainConfig:
-    default = TrainConfig(**FROZEN_DEFAULTS) if options.freeze_image_encoder else TrainConfig()
-    given = {name: getattr(options, name) for name in asdict(default)}
-    return replace(default, **{name: value for name, value in given.items() if value is not None})
+def _fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
+    defaults = FROZEN_DEFAULTS if options.freeze_image_encoder else DEFAULTS
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
 
 
 def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLIP:
@@ -207,7 +220,9 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
                 "frozen random weights learn nothing: --freeze-image-encoder does not go with --pretrained none",
             )
         image_encoder.freeze()
-    text_encoder = TextEncoder(len(tokenizer), pooling=options.pooling)
+    text_encoder = TextEncoder(
+        len(tokenizer), num_layers=options.text_layers, dropout=options.dropout, pooling=options.pooling
+    )
     return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size)
 
 

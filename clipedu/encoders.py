@@ -152,10 +152,12 @@ class TextEncoder(nn.Module):
         pooling: str = "cls",
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads:
+        if hidden_size % num_heads or num_layers < 1 or not 0 <= dropout < 1:
             raise ConfigError(
-                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数",
-                f"hidden_size={hidden_size} must be a multiple of the {num_heads} attention heads",
+                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数,num_layers={num_layers} 至少为 1,"
+                f"dropout={dropout} 在 [0, 1) 内",
+                f"hidden_size={hidden_size} must be a multiple of the {num_heads} attention heads, "
+                f"num_layers={num_layers} at least 1, dropout={dropout} within [0, 1)",
             )
         if pooling not in POOLINGS:
             raise ConfigError(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from clipedu.encoders import ImageEncoder, TextEncoder
 
 MAX_LOGIT_SCALE = math.log(100)
+FROZEN_DROPOUT = 0.2
 
 
 class CLIP(nn.Module):
@@ -39,8 +40,6 @@ class CLIP(nn.Module):
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
         self.image_size = image_size
-        # Frozen features never vary as pictures of a trained encoder do; dropping some of them takes the place of that.
-        self.feature_dropout = nn.Dropout(0.4 if image_encoder.frozen else 0.0)
         self.image_projection = nn.Linear(image_encoder.output_dim, shared_embedding_dim, bias=False)
         self.text_projection = nn.Linear(text_encoder.output_dim, shared_embedding_dim, bias=False)
         for projection in (self.image_projection, self.text_projection):
@@ -57,7 +56,9 @@ class CLIP(nn.Module):
 
     def _embed_images(self, images: Tensor) -> Tensor:
         features = images if images.ndim == 2 else self.image_encoder(images)
-        return F.normalize(self.image_projection(self.feature_dropout(features)).float(), dim=-1)
+        # A frozen encoder gives the same features every epoch; dropping some of them keeps the rest from memorising.
+        features = F.dropout(features, FROZEN_DROPOUT, self.training and self.image_encoder.frozen)
+        return F.normalize(self.image_projection(features).float(), dim=-1)
 
     def _embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)

@@ -30,9 +30,9 @@ class TrainConfig:
         precision: `fp32`, `bf16`, `fp16`; `auto` takes bf16 where the hardware has it, else fp16 on CUDA, else fp32.
     """
 
-    epochs: int = 8
+    epochs: int = 10
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 5e-4
     weight_decay: float = 0.05
     warmup: float = 0.03
     clip_norm: float = 1.0

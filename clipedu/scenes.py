@@ -36,7 +36,7 @@ SHAPES = {  # English name -> Chinese name
     "cross": "十字",
     "ring": "圆环",
 }
-SIZES = {"small": ("小", 11.0), "big": ("大", 18.0)}  # English name -> (Chinese name, radius in px of 96)
+SIZES = {"small": ("小", 14.0), "big": ("大", 20.0)}  # English name -> (Chinese name, radius in px of 96)
 
 
 class Relation(NamedTuple):
@@ -208,15 +208,15 @@ def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share:
     middle = IMAGE_SIZE / 2
     first = second = _random_kind(rng, pairs)
     if rng.random() < single_share:
-        thing = SceneObject(*first, middle + jitter(26), middle + jitter(26), jitter(12), tint(10))
+        thing = SceneObject(*first, middle + jitter(25), middle + jitter(25), jitter(12), tint(10))
         return Scene((thing,), None, background, rng.randrange(2))
     while second == first:
         second = _random_kind(rng, pairs)
     relation = rng.choice(list(RELATIONS))
     dx, dy = RELATIONS[relation].direction
     # Far apart along the relation and nearly level across it, so that nobody could argue about the relation.
-    half_gap, slip = rng.uniform(22, 24), jitter(6)
-    x, y = middle + jitter(2 if dx else 18), middle + jitter(2 if dy else 18)
+    half_gap, slip = rng.uniform(21, 23), jitter(6)
+    x, y = middle + jitter(2 if dx else 17), middle + jitter(2 if dy else 17)
     objects = (
         SceneObject(*first, x + dx * half_gap + dy * slip, y + dy * half_gap + dx * slip, jitter(12), tint(10)),
         SceneObject(*second, x - dx * half_gap - dy * slip, y - dy * half_gap - dx * slip, jitter(12), tint(10)),

@@ -120,6 +120,7 @@ def test_frozen_features_are_computed_once(
         (["train", "--epochs", "0"], "epochs=0"),
         (["train", "--batch-size", "1"], "batch_size=1"),
         (["train", "--lr", "nan"], "lr=nan"),
+        (["train", "--text-layers", "0", "--pretrained", "none", "--run-dir", "r"], "num_layers=0"),
         (["train", "--language", "fr"], "fr"),
         (["train", "--image-encoder", "vgg"], "vgg"),
         (["train", "--device", "abacus", "--run-dir", "r"], "abacus"),
