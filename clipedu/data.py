@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipedu.errors import DatasetError
+from clipedu.errors import DatasetError, MissingSplitError
 from clipedu.pictures import load_image
 from clipedu.records import LANGUAGES, TEXT_FIELDS, languages, read_records
 
@@ -22,7 +22,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
     """The pairs of a folder with a dataset.json: `{"image": ..., "text": str, "index": int}`.
 
     dataset.json is a list of records `{"image_path": str, "text": str | list[str], "text_zh"?: ..., "split"?: str}`
-    with paths relative to the folder. An optional `label` (`label_zh`) names the picture's class.
+    with paths relative to the folder; without a split a record belongs to `train`. An optional `label` (`label_zh`)
+    names the picture's class.
 
     Args:
         data_dir: the folder.
@@ -46,13 +47,13 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         self.data_dir, self.split, self.language = Path(data_dir), split, language
         self.transform, self.seed, self.epoch = transform, seed, 0
         everything = read_records(self.data_dir)
-        self.records = [record for record in everything if split is None or record.split == split]
+        self.records = [record for record in everything if split in (None, record.split)]
         self.classes = {
             one: sorted({record.labels[one] for record in everything if one in record.labels}) for one in LANGUAGES
         }
         if not self.records:
-            splits = Counter(str(record.split) for record in everything)
-            raise DatasetError(
+            splits = Counter(record.split for record in everything)
+            raise MissingSplitError(
                 f"{data_dir} 中没有 split={split!r} 的记录;现有:{dict(splits)}",
                 f"no record of {data_dir} has split={split!r}; there are {dict(splits)}",
             )

@@ -24,6 +24,10 @@ class DatasetError(ClipEduError):
     """dataset.json, a picture or a caption is not as it should be."""
 
 
+class MissingSplitError(DatasetError):
+    """The dataset has no records in the split asked for; not every dataset needs a `val` or a `test`."""
+
+
 class TokenizerError(ClipEduError):
     """The tokenizer has no vocabulary yet, or its file is damaged."""
 

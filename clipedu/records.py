@@ -27,7 +27,7 @@ class Record:
 
     image_path: Path
     captions: dict[str, list[str]]
-    split: str | None = None
+    split: str
     labels: dict[str, str] = field(default_factory=dict)
 
     def texts(self, language: str) -> list[str]:
@@ -97,7 +97,7 @@ def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> R
     if path is None or len(faults) > before:
         return None
     labels = {one: str(strings[name]) for one, name in _LABEL_FIELDS.items() if strings[name]}
-    return Record(path, captions, strings["split"], labels)
+    return Record(path, captions, strings["split"] or "train", labels)
 
 
 def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, str], None]) -> list[str]:

@@ -52,7 +52,7 @@ def test_fields_of_a_record(folder: Path) -> None:
     assert records[0].captions == {"en": ["a red square"], "zh": []}
     assert records[1].captions == {"en": ["one", "two"], "zh": ["红"]}
     assert records[1].texts("both") == ["one", "two", "红"]
-    assert (records[0].split, records[1].split, records[1].labels) == (None, "val", {"en": "x"})
+    assert (records[0].split, records[1].split, records[1].labels) == ("train", "val", {"en": "x"})
 
 
 def test_absolute_path_of_another_machine_is_found_by_its_name(folder: Path) -> None:

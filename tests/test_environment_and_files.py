@@ -1,0 +1,85 @@
+"""The machine, and writing that is whole or not there."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipedu.environment import check_environment, choose_device, clear_gpu_cache, gpu_memory
+from clipedu.errors import ClipEduError, ConfigError, DatasetError
+from clipedu.files import inside, whole_file, whole_folder
+from tests.conftest import ROOT
+
+
+def test_device() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device() in (torch.device("cpu"), torch.device("cuda"), torch.device("mps"))
+    with pytest.raises(ConfigError, match="abacus"):
+        choose_device("abacus")
+
+
+def test_gpu_report_without_a_gpu_is_zero() -> None:
+    clear_gpu_cache()
+    assert set(gpu_memory()) == {"allocated", "reserved", "peak"}
+    if not torch.cuda.is_available():
+        assert set(gpu_memory().values()) == {0.0}
+
+
+def test_every_failed_check_has_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipedu.emoji._FONTS", ())
+    monkeypatch.setattr("clipedu.environment.CJK_FONTS", ())
+    monkeypatch.setattr("clipedu.environment._PACKAGES", ("torch", "no-such-package"))
+    failed = {check.name: str(check) for check in check_environment(tmp_path) if not check.ok}
+    assert {"no-such-package", "sample_data", "Chinese font", "emoji font"} <= set(failed)
+    for line in failed.values():
+        assert line.startswith("[FAIL]")
+        assert " | " in line
+    assert "pip install no-such-package" in failed["no-such-package"]
+    assert "apt install" in failed["Chinese font"]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep/file.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("first")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("half of the sec")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "set") as temporary:
+        (temporary / "one").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(tmp_path / "set") as temporary:
+        (temporary / "one").touch()
+    assert [entry.name for entry in (tmp_path / "set").iterdir()] == ["one"]
+
+
+def test_what_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ClipEduError, match="cannot write"), whole_file(tmp_path / "file/below"):
+        pass
+    with pytest.raises(ClipEduError, match="cannot write"), whole_folder(tmp_path / "file/below"):
+        pass
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd"])
+def test_paths_stay_inside(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DatasetError, match="out of the data folder"):
+        inside(tmp_path, path)
+    assert inside(tmp_path, "a/../b") == tmp_path.resolve() / "b"
+
+
+def test_lab_listens_on_this_computer_only_and_keeps_its_token() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "--silent", "lab"]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "--ServerApp.ip=127.0.0.1" in plan
+    for word in ("token", "password", "0.0.0.0", "disable_check_xsrf", "allow_origin"):
+        assert word not in plan
