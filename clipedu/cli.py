@@ -6,19 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
+from clipedu.arguments import build_parser, dashed, fill_in_defaults
 from clipedu.captions import import_captions
 from clipedu.checkpoint import clear_run, find_checkpoint, load_model, newest_epoch
 from clipedu.data import ImageTextDataset
 from clipedu.emoji import create_emoji
-from clipedu.encoders import IMAGE_ENCODERS, POOLINGS, ImageEncoder, TextEncoder
+from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.environment import check_environment, choose_device, gpu_memory
 from clipedu.errors import CheckpointError, ClipEduError, ConfigError, MissingSplitError, PretrainedWeightsUnavailable
 from clipedu.evaluation import Scores, evaluate
@@ -32,28 +31,14 @@ from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
 USER_ERROR, INTERRUPTED = 2, 130
-# Each flag's default, and what differs with --freeze-image-encoder: steps are cheap there, so more epochs and larger
-# batches pay, and only the text side learns, which overfits sooner: more dropout and decay.
-DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dropout": 0.1}
-FROZEN_DEFAULTS = {
-    **DEFAULTS,
-    **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "dropout": 0.2},
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line in both languages."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"命令行有误({message});用法见 {self.prog} --help", f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a fault of the input, or 130 after Ctrl-C."""
-    words = [_dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = [dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        options = _parser().parse_args(words)
-        return options.command(options) or 0
+        options = build_parser().parse_args(words)
+        return _COMMANDS[options.command](options) or 0
     except ClipEduError as error:
         print(f"错误 | error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -64,108 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             dist.destroy_process_group()
 
 
-def _dashed(word: str) -> str:
-    """`--data_dir=my_photos` -> `--data-dir=my_photos`: the note's spelling works too."""
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else word
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m clipedu", description="从零搭建 CLIP | CLIP, built from scratch", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: object, help_text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
-        sub.set_defaults(command=run)
-        return sub
-
-    _add_train(command("train", _train, "训练,或接着训练 | train, or go on training"))
-    _add_evaluate(command("evaluate", _evaluate, "在一个划分上计算召回率 | recall on a split"))
-    _add_search(command("search", _search, "用句子找图片 | find pictures by sentences"))
-    sub = command("create-dataset", _create_dataset, "绘制示例数据 | draw a sample dataset")
-    sub.add_argument("--kind", choices=("scenes", "emoji"), default="scenes")
-    sub.add_argument("--out", type=Path, required=True, help="新文件夹 | a new folder")
-    sub.add_argument("--seed", type=int, default=0)
-    _add_import(
-        command("import-captions", _import_captions, "把公开的说明文件转成 dataset.json | convert caption files")
-    )
-    sub = command("check", _check, "检查环境 | check this computer")
-    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    return parser
-
-
-def _add_train(sub: argparse.ArgumentParser) -> None:
-    def add(flag: str, **kwargs: Any) -> None:
-        name = flag.removeprefix("--").replace("-", "_")
-        if name in DEFAULTS:  # filled in later, once it is known whether the encoder is frozen
-            values = dict.fromkeys(str(defaults[name]) for defaults in (DEFAULTS, FROZEN_DEFAULTS))
-            kwargs["help"] = f"{kwargs.get('help', '')} ({' / --freeze-image-encoder: '.join(values)})".strip()
-        sub.add_argument(flag, **kwargs)
-
-    add(
-        "--data-dir", type=Path, default=Path("sample_data"), help="含 dataset.json 的文件夹 | folder with dataset.json"
-    )
-    add("--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的去处 | for checkpoints and history")
-    add("--language", choices=("en", "zh", "both"), default="en")
-    add("--image-encoder", choices=IMAGE_ENCODERS, default="resnet18")
-    add("--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights")
-    add("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train the image encoder")
-    add("--embedding-dim", type=int)
-    add("--text-layers", type=int, help="Transformer")
-    add("--dropout", type=float, help="文本编码器 | of the text encoder")
-    add("--vocab-size", type=int, default=5000)
-    add("--pooling", choices=POOLINGS, default="mean", help="句向量取自 | the sentence's vector: [CLS] or the mean")
-    add("--epochs", type=int)
-    add("--batch-size", type=int)
-    add("--lr", type=float, help="峰值学习率 | peak learning rate")
-    add("--weight-decay", type=float)
-    add("--warmup", type=float, help="占总步数的比例 | share of all steps")
-    add("--clip-norm", type=float)
-    add("--image-size", type=int, help="px")
-    add("--seed", type=int)
-    add("--device")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"))
-    add("--resume", choices=("auto", "never"), default="auto", help="never: 不接着已有的训练 | refuse to go on")
-    add("--force-train", action="store_true", help="丢弃已有的训练,重新开始 | drop the run that is there, start anew")
-    add("--test-only", action="store_true", help="不训练,只测试 | no training, only the test")
-
-
-def _add_evaluate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"))
-    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    sub.add_argument("--split", default="test")
-    sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
-    sub.add_argument("--json", type=Path, help="结果文件 | file for the result")
-    sub.add_argument("--device", default="auto")
-
-
-def _add_search(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"))
-    sub.add_argument("--images", type=Path, required=True, help="图片文件夹 | folder of pictures")
-    sub.add_argument("--top", type=int, default=5)
-    sub.add_argument("--out", type=Path, help="把结果画成图片 | draw the hits into this picture")
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("sentences", nargs="+", metavar="SENTENCE")
-
-
-def _add_import(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--out", type=Path, required=True, help="数据文件夹,图片在其 images/ 下 | folder with images/")
-    sub.add_argument("--english", type=Path, help="captions.txt, *.token.txt, results.csv, captions_*.json")
-    sub.add_argument("--chinese", type=Path)
-    for split in ("train", "val", "test"):
-        sub.add_argument(f"--{split}", type=Path, help="每行一个图片名 | a picture name per line")
-
-
 # ------------------------------------------------------------------------------------------------- commands
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = _fill_in_defaults(options)
+    config = fill_in_defaults(options)
     run_dir: Path = options.run_dir
     if options.test_only:
-        return _test(*load_model(run_dir), options, run_dir)
+        return _test(options)
     if options.force_train:
         clear_run(run_dir)
     elif options.resume == "never" and newest_epoch(run_dir):
@@ -192,16 +83,8 @@ def _train(options: argparse.Namespace) -> int:
         plot_training_curve(history, run_dir / "training_curve.png")
         if torch.cuda.is_available():
             _say("GPU memory (GiB): " + ", ".join(f"{name} {value:.2f}" for name, value in gpu_memory().items()))
-        _test(model, tokenizer, options, run_dir)
+        _test(options)
     return 0
-
-
-def _fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
-    defaults = FROZEN_DEFAULTS if options.freeze_image_encoder else DEFAULTS
-    for name, value in defaults.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    return TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
 
 
 def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLIP:
@@ -235,14 +118,15 @@ def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset 
         return None
 
 
-def _test(model: CLIP, tokenizer: SimpleTokenizer, options: argparse.Namespace, run_dir: Path) -> int:
-    """Recall on `test` and a few matches to look at."""
+def _test(options: argparse.Namespace) -> int:
+    """Recall of the run's best checkpoint on `test`, and a few matches to look at."""
+    model, tokenizer = load_model(options.run_dir)
     test_set = _split_or_none(options, "test")
     if test_set is not None:
         model.to(choose_device(options.device))
         _say(_table("test", evaluate(model, tokenizer, test_set)))
         _say(describe_matches(model, tokenizer, test_set))
-    _say(f"{run_dir / 'checkpoints'}")
+    _say(str(find_checkpoint(options.run_dir)))
     return 0
 
 
@@ -324,3 +208,13 @@ def _first_process() -> bool:
 def _say(text: str) -> None:
     if _first_process():
         print(text, flush=True)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "search": _search,
+    "create-dataset": _create_dataset,
+    "import-captions": _import_captions,
+    "check": _check,
+}

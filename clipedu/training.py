@@ -105,7 +105,7 @@ class _Run:
         self.optimizer = make_optimizer(model, config)
         self.steps_per_epoch = len(train_set) // self.batch_size
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * self.steps_per_epoch)
-        self.precision = choose_precision(config.precision, self.device)
+        self.precision = choose_precision(config.precision, self.device, model.image_encoder.model_name)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.history: list[Record] = []
         self.best = -math.inf
@@ -139,14 +139,12 @@ class _Run:
             "train_seconds": before + time.perf_counter() - start,
             "val": None,
         }
+        self.history.append(record)
         if self.rank == 0:
             if self.val_set is not None:
                 record["val"] = evaluate(self.model, self.tokenizer, self.val_set, self.val_pictures)
-            self.history.append(record)
             self._save(record)
             _say(describe(record, self.config.epochs))
-        else:
-            self.history.append(record)
         if self.processes > 1:
             dist.barrier()
         for callback in callbacks:
@@ -182,7 +180,9 @@ class _Run:
     def _train_step(self, images: Tensor, captions: list[str], step: int) -> float:
         tokens = self.tokenizer(captions, padding="longest")
         input_ids, attention_mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
-        caption_ids = torch.tensor([zlib.crc32(caption.encode()) for caption in captions], device=self.device)
+        caption_ids = torch.tensor(
+            [zlib.crc32(caption.encode(errors="surrogatepass")) for caption in captions], device=self.device
+        )
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             image_embedding, text_embedding = self.forward(
                 images.to(self.device, non_blocking=True), input_ids, attention_mask
@@ -272,12 +272,16 @@ class _Run:
         """What must be equal for a run to go on: everything that decides its numbers, and the data."""
         digest = hashlib.sha256()
         for record in self.train_set.records:
-            digest.update(f"{record.image_path.name} {record.texts(self.train_set.language)}".encode())
+            pair = f"{record.image_path.name} {record.texts(self.train_set.language)}"
+            digest.update(pair.encode(errors="surrogatepass"))
         config = {name: value for name, value in asdict(self.config).items() if name != "device"}
         return {
             "config": config,
             "frozen": self.model.image_encoder.frozen,
-            "vocabulary": hashlib.sha256(" ".join(self.tokenizer.id_to_token).encode()).hexdigest(),
+            "processes": self.processes,
+            "vocabulary": hashlib.sha256(
+                " ".join(self.tokenizer.id_to_token).encode(errors="surrogatepass")
+            ).hexdigest(),
             "data": digest.hexdigest(),
         }
 

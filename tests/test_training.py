@@ -235,6 +235,7 @@ def test_precision_by_device() -> None:
     assert choose_precision("bf16", torch.device("cpu")) == torch.bfloat16
     assert choose_precision("auto", torch.device("mps")) == torch.float32
     assert choose_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+    assert choose_precision("auto", torch.device("cpu"), "efficientnet_lite0") == torch.float32
 
 
 @pytest.mark.parametrize(
