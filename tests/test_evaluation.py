@@ -1,5 +1,7 @@
 """Recall and zero-shot: by hand, against a slow loop, and the ways in which they must not flatter."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from torch import Tensor
 from clipedu import ImageTextDataset, evaluate, recall_at_k, zero_shot_classify
 from clipedu.errors import ConfigError
 from clipedu.evaluation import model_inputs
-from tests.conftest import Path, small_model, tokenizer_of
+from tests.conftest import small_model, tokenizer_of
 
 
 def slow_recall(similarity: Tensor, text_to_image: Tensor, k: int) -> tuple[float, float]:

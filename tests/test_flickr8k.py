@@ -1,5 +1,7 @@
 """Real photos and human captions; skipped where the photos are not (set CLIPEDU_FLICKR8K to their folder)."""
 
+import json
+import shutil
 from pathlib import Path
 
 from clipedu import ImageTextDataset, SimpleTokenizer
@@ -25,18 +27,12 @@ def test_vocabulary_covers_both_languages(flickr8k: Path) -> None:
 
 def test_photos_train_end_to_end(flickr8k: Path, tmp_path: Path) -> None:
     """A sliver of the photos through the frozen encoder: a few epochs already beat chance many times over."""
-    import json
-
     records = json.loads((flickr8k / "dataset.json").read_text(encoding="utf-8"))
     few = [r for r in records if r["split"] == "train"][:400] + [r for r in records if r["split"] == "val"][:50]
-    (tmp_path / "images").symlink_to(flickr8k / "images")
-    for record in few:
-        record["image_path"] = record["image_path"]
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
     for record in few:
-        name = Path(record["image_path"]).name
-        (data / "images" / name).write_bytes((flickr8k / "images" / name).read_bytes())
+        shutil.copy(flickr8k / record["image_path"], data / "images")
     (data / "dataset.json").write_text(json.dumps(few), encoding="utf-8")
     words = ["train", "--data-dir", str(data), "--run-dir", str(tmp_path / "run"), "--freeze-image-encoder"]
     assert (

@@ -4,10 +4,11 @@ import math
 import os
 import socket
 from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def test_chunked_equals_plain_in_value_and_gradient(chunk_size: int, ids: Tensor
 def test_gradient_agrees_with_finite_differences() -> None:
     images, texts = unit(4, 3).double(), unit(4, 3, seed=1).double()
     step, analytic = 1e-2, images.clone().float().requires_grad_()
-    contrastive_loss(analytic, texts.float(), SCALE).backward()  # type: ignore[no-untyped-call]
+    contrastive_loss(analytic, texts.float(), SCALE).backward()
     assert analytic.grad is not None
     for i, j in ((0, 0), (2, 1), (3, 2)):
         moved = torch.zeros_like(images)
@@ -187,14 +188,16 @@ def _gradients(model: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
-def _process(rank: int, port: int, with_ids: bool, queue: "mp.Queue[list[list[float]]]") -> None:
+def _process(rank: int, port: int, with_ids: bool, queue: "Queue[list[list[float]]]") -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     twin = _Twin()
     model = nn.parallel.DistributedDataParallel(twin)
     images, texts, ids = (tensor[4 * rank : 4 * rank + 4] for tensor in _batch())
-    loss = contrastive_loss(*model(images, texts), twin.logit_scale, caption_ids=ids if with_ids else None, gather=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    image_embedding, text_embedding = model(images, texts)
+    chosen = ids if with_ids else None
+    loss = contrastive_loss(image_embedding, text_embedding, twin.logit_scale, caption_ids=chosen, gather=True)
+    loss.backward()
     torch.distributed.all_reduce(loss := loss.detach())
     if rank == 1:  # plain lists, so that nothing is shared with a process that is about to end
         queue.put([[loss.item() / 2], *(gradient.flatten().tolist() for gradient in _gradients(twin))])
@@ -206,15 +209,21 @@ def test_two_processes_equal_one(with_ids: bool) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = mp.get_context("spawn")
+    context = get_context("spawn")
     queue = context.Queue()
-    processes = mp.spawn(_process, (port, with_ids, queue), nprocs=2, join=False)
+    processes = [context.Process(target=_process, args=(rank, port, with_ids, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
     two = queue.get(timeout=120)
-    processes.join()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     model = _Twin()
     images, texts, ids = _batch()
-    loss = contrastive_loss(*model(images, texts), model.logit_scale, caption_ids=ids if with_ids else None)
-    loss.backward()  # type: ignore[no-untyped-call]
+    image_embedding, text_embedding = model(images, texts)
+    chosen = ids if with_ids else None
+    loss = contrastive_loss(image_embedding, text_embedding, model.logit_scale, caption_ids=chosen)
+    loss.backward()
     one = [[loss.item()], *(gradient.flatten().tolist() for gradient in _gradients(model))]
     assert len(one) == len(two) == 6
     for ours, theirs in zip(one, two, strict=True):
