@@ -35,21 +35,7 @@ def test_photos_train_end_to_end(flickr8k: Path, tmp_path: Path) -> None:
         shutil.copy(flickr8k / record["image_path"], data / "images")
     (data / "dataset.json").write_text(json.dumps(few), encoding="utf-8")
     words = ["train", "--data-dir", str(data), "--run-dir", str(tmp_path / "run"), "--freeze-image-encoder"]
-    assert (
-        main(
-            [
-                *words,
-                "--image-encoder",
-                "efficientnet_lite0",
-                "--image-size",
-                "96",
-                "--epochs",
-                "12",
-                "--batch-size",
-                "64",
-            ]
-        )
-        == 0
-    )
+    words += ["--image-encoder", "efficientnet_lite0", "--image-size", "96", "--epochs", "12", "--batch-size", "64"]
+    assert main(words) == 0
     history = json.loads((tmp_path / "run/history.json").read_text())
     assert history[-1]["val"]["en"]["i2t_R@5"] > 3 * 5 / 50
