@@ -60,12 +60,14 @@ def frozen_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: in
 
 def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> Tensor:
     device = encoder.mean.device
-    batches = in_order(len(paths), 64)
-    pictures = image_batches(open_pictures(paths, image_size), batches)
     parts = []
-    with inference(encoder):
-        for images in tqdm(pictures, total=len(batches), desc="features", unit="batch", leave=False, disable=None):
-            parts.append(encoder(images.to(device)).float().cpu())
+    bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
+    with inference(encoder), bar:
+        for start in range(0, len(paths), 1024):  # decoded a part at a time, for the sake of memory
+            pictures = open_pictures(paths[start : start + 1024], image_size)
+            for images in image_batches(pictures, in_order(len(pictures), 64)):
+                parts.append(encoder(images.to(device)).float().cpu())
+                bar.update(len(images))
     return torch.cat(parts)
 
 

@@ -71,8 +71,20 @@ def open_pictures(paths: Sequence[Path], size: int) -> Tensor | Pictures:
     pictures = Pictures(paths, size)
     if len(paths) * 3 * size * size > MEMORY_LIMIT:
         return pictures
+    held = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+
+    def decode(index: int) -> DatasetError | None:
+        picture = pictures[index]
+        if isinstance(picture, DatasetError):
+            return picture
+        held[index] = picture
+        return None
+
     with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
-        return _stack(list(pool.map(pictures.__getitem__, range(len(paths)))))
+        faults = [str(fault) for fault in pool.map(decode, range(len(paths))) if fault]
+    if faults:
+        raise fault_report(Path("images"), faults)
+    return held
 
 
 def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iterator[Tensor]:

@@ -201,17 +201,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> N
 
 def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
     words = arguments(data_dir, tmp_path / "run")
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29617",
-        "-m",
-        "clipedu",
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "clipedu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run([*launch, *words], capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
