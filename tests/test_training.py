@@ -142,7 +142,7 @@ def test_a_finished_run_is_not_trained_again(data_dir: Path, tmp_path: Path) -> 
 
 def test_other_settings_or_data_are_no_resumption(data_dir: Path, tmp_path: Path) -> None:
     run(data_dir, run_dir=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"lr 0\.001 -> 0\.002"):
+    with pytest.raises(CheckpointError, match=r"lr .* -> 0\.002"):
         run(data_dir, replace(QUICK, lr=2e-3), run_dir=tmp_path / "run")
     more = draw_dataset(tmp_path / "more", {"train": 24, "val": 8}, seed=5)
     with pytest.raises(CheckpointError, match=r"(data|vocabulary) differs"):
