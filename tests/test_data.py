@@ -173,7 +173,8 @@ def test_one_caption_per_epoch_seeded(sample_data: Path) -> None:
         assert caption in dataset.records[index].texts("both")
     dataset.set_epoch(1)
     assert first != [dataset.caption(index) for index in range(50)]
-    assert first != [ImageTextDataset(sample_data, "val", "both", seed=1).caption(index) for index in range(50)]
+    other = ImageTextDataset(sample_data, "val", "both", seed=1)
+    assert first != [other.caption(index) for index in range(50)]
 
 
 def test_items(sample_data: Path) -> None:
