@@ -158,8 +158,8 @@ def _table(split: str, scores: Scores) -> str:
             recalls = "  ".join(f"R@{k} {values[f'{way}_R@{k}']:.3f}" for k in (1, 5, 10))
             lines.append(f"{split} {language}  {name}  {recalls}")
         if "zero_shot_accuracy" in values:
-            chance = 1 / values["zero_shot_classes"]
-            lines.append(f"{split} {language}  zero-shot {values['zero_shot_accuracy']:.3f} (chance {chance:.3f})")
+            accuracy, chance = values["zero_shot_accuracy"], values["zero_shot_chance"]
+            lines.append(f"{split} {language}  zero-shot {accuracy:.3f} (chance {chance:.3f})")
     return "\n".join(lines)
 
 

@@ -88,7 +88,8 @@ def evaluate(
 ) -> Scores:
     """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
 
-    Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`.
+    Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`, beside
+    `zero_shot_chance`. All values are fractions.
     `pictures` are those of `model_inputs`, where they are at hand already.
     """
     pictures = model_inputs(model, dataset) if pictures is None else pictures
@@ -112,4 +113,4 @@ def _zero_shot_scores(
     classes = class_embeddings(model, tokenizer, names, TEMPLATES[language])
     guesses = compute_similarity(image_embedding[labelled], classes).argmax(dim=1)
     truth = torch.tensor([names.index(dataset.records[index].labels[language]) for index in labelled])
-    return {"zero_shot_accuracy": (guesses == truth).float().mean().item(), "zero_shot_classes": float(len(names))}
+    return {"zero_shot_accuracy": (guesses == truth).float().mean().item(), "zero_shot_chance": 1 / len(names)}
