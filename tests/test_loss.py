@@ -29,7 +29,10 @@ def loop_loss(
 ) -> float:
     """The definition, in plain loops over Python floats (64 bits)."""
     scale = math.exp(log_scale.item())
-    dot = lambda a, b: scale * sum(x * y for x, y in zip(a, b, strict=True))  # noqa: E731
+
+    def dot(a: list[float], b: list[float]) -> float:
+        return scale * sum(x * y for x, y in zip(a, b, strict=True))
+
     rows = [row.tolist() for row in images.double()], [row.tolist() for row in texts.double()]
     total = 0.0
     for queries, keys, negatives in (

@@ -94,12 +94,12 @@ def test_before_build_vocab_it_is_an_error() -> None:
 )
 def test_bad_arguments(tokenizer: SimpleTokenizer, kwargs: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
-        tokenizer(["a", "a red circle"], **kwargs)  # type: ignore[arg-type]
+        tokenizer(["a", "a red circle"], **kwargs)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_bad_texts_and_sizes(tokenizer: SimpleTokenizer) -> None:
     with pytest.raises(TokenizerError, match="NoneType"):
-        tokenizer([None])  # type: ignore[list-item]
+        tokenizer([None])  # type: ignore[list-item]  # wrong on purpose
     with pytest.raises(ConfigError):
         SimpleTokenizer(vocab_size=4)
 
