@@ -1,0 +1,25 @@
+"""What helps to teach and is never needed to train: imported by the notebooks and their tests only."""
+
+from clipedu.classroom import checks as check
+from clipedu.classroom import plots
+from clipedu.classroom.language import language_switch
+from clipedu.classroom.lessons import all_captions, eight_pairs, environment_card, sample_data, trained_model
+from clipedu.classroom.source import show_source
+from clipedu.classroom.view import View, card
+from clipedu.classroom.widgets import TrainingMonitor, explore
+
+__all__ = [
+    "TrainingMonitor",
+    "View",
+    "all_captions",
+    "card",
+    "check",
+    "eight_pairs",
+    "environment_card",
+    "explore",
+    "language_switch",
+    "plots",
+    "sample_data",
+    "show_source",
+    "trained_model",
+]

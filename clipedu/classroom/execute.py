@@ -1,0 +1,45 @@
+"""Run notebooks and save them with their outputs, the same bytes each time: `python -m clipedu.classroom.execute`.
+
+Times, random widget ids and widget states are left out, so that a diff shows what changed and nothing else. What a
+widget would show is kept as the still picture that stands beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from clipedu.files import whole_file
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(path: Path) -> None:
+    """Run the notebook from top to bottom in its own folder and write it back; not if a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, resources=resources).execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [_still(output) for output in cell.outputs]
+    with whole_file(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def _still(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    output.get("data", {}).pop(WIDGET, None)
+    return output
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        print(argument, flush=True)
+        execute(Path(argument))

@@ -1,0 +1,101 @@
+"""What the notebooks start from: data, the same eight pairs, a model trained in a minute, a look at the computer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import torch
+from IPython.display import display
+from PIL import Image
+
+from clipedu.checkpoint import load_model
+from clipedu.classroom.source import ROOT
+from clipedu.classroom.view import View, both
+from clipedu.classroom.widgets import TrainingMonitor
+from clipedu.data import ImageTextDataset
+from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.environment import check_environment
+from clipedu.errors import DatasetError
+from clipedu.model import CLIP
+from clipedu.optimization import TrainConfig
+from clipedu.pictures import load_image
+from clipedu.tokenizer import SimpleTokenizer
+from clipedu.training import train
+
+RUN_DIR = ROOT / "runs" / "classroom"
+_EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # of the test split: four with one object, four with two
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture with its first caption in each language."""
+
+    image: Image.Image
+    english: str
+    chinese: str
+
+
+def sample_data() -> Path:
+    """The folder of the drawn scenes.
+
+    Raises:
+        DatasetError: it is not there; the message says how to draw it.
+    """
+    folder = ROOT / "sample_data"
+    if not (folder / "dataset.json").is_file():
+        command = "python -m clipedu create-dataset --kind scenes --out sample_data"
+        raise DatasetError(
+            f"找不到示例数据 sample_data。请在终端进入 {ROOT.name} 文件夹,运行:{command}",
+            f"the sample data is missing. In a terminal, in the folder {ROOT.name}, run: {command}",
+        )
+    return folder
+
+
+def eight_pairs() -> list[Example]:
+    """The eight test pairs that return in every notebook."""
+    records = {record.image_path.name: record for record in ImageTextDataset(sample_data(), "test", "both").records}
+    found = [records[f"test_{number:04d}.png"] for number in _EIGHT]
+    return [Example(load_image(one.image_path), one.captions["en"][0], one.captions["zh"][0]) for one in found]
+
+
+def all_captions(split: str = "train", language: str = "both") -> list[str]:
+    """Every caption of a split of the sample data."""
+    return ImageTextDataset(sample_data(), split, language).all_captions()[0]
+
+
+def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
+    """A small bilingual CLIP: trained here in about a minute, with a live curve, or read if that was done before."""
+    config = TrainConfig(epochs=3)
+    final = run_dir / "checkpoints" / "final_model.pt"
+    if not final.is_file():
+        train_set = ImageTextDataset(sample_data(), "train", "both")
+        tokenizer = SimpleTokenizer()
+        tokenizer.build_vocab(train_set.all_captions()[0])
+        torch.manual_seed(config.seed)
+        text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
+        model = CLIP(ImageEncoder("efficientnet_lite0", pretrained=True), text_encoder)
+        steps = config.epochs * (len(train_set) // config.batch_size)
+        monitor = TrainingMonitor(steps, chance=math.log(config.batch_size))
+        display(monitor)
+        train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[monitor])
+    return load_model(final)
+
+
+def environment_card() -> View:
+    """The environment check: a line for each thing the series needs, with its remedy where it is missing."""
+    rows, said = [], []
+    for check in check_environment(ROOT / "sample_data"):
+        mark, colour = ("[OK]", "#009E73") if check.ok else ("[FAIL]", "#D55E00")
+        found = check.found.replace(f"{ROOT}/", "")
+        remedy = "" if check.ok else both(escape(check.remedy_zh), escape(check.remedy_en))
+        cells = f"<b>{mark}</b>", escape(check.name), f"{escape(found)}{remedy}"
+        rows.append(f'<tr style="border-left: 6px solid {colour}">{"".join(map(_cell, cells))}</tr>')
+        said.append(f"{mark} {check.name}: {found}" + ("" if check.ok else f" | {check.remedy_zh} | {check.remedy_en}"))
+    return View(f"<table>{''.join(rows)}</table>", "\n".join(said))
+
+
+def _cell(html: str) -> str:
+    return f'<td style="text-align: left">{html}</td>'

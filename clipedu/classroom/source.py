@@ -1,0 +1,65 @@
+"""The library's living source, so that no notebook needs a copy of it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clipedu
+from clipedu.errors import ConfigError
+
+ROOT = Path(clipedu.__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Code to be shown highlighted, under a link to its file and line."""
+
+    link: str
+    code: str
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/markdown": f"{self.link}\n\n```python\n{self.code}\n```", "text/plain": self.code}
+
+
+def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "") -> Source:
+    """The source of a class, a method or a function of the library as it is now.
+
+    Args:
+        start: begin at the first line that contains this text.
+        stop: end with the first line from there on that contains this text.
+
+    Raises:
+        ConfigError: an object without Python source; a `start` or `stop` that no line contains.
+    """
+    try:
+        lines, first = inspect.getsourcelines(inspect.unwrap(obj))
+        file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
+    except (TypeError, OSError) as error:
+        raise ConfigError(
+            f"{obj!r} 没有可显示的 Python 源码:请传入类、方法或函数",
+            f"{obj!r} has no Python source to show: give a class, a method or a function",
+        ) from error
+    begin = _find(lines, start, 0) if start else 0
+    end = _find(lines, stop, begin) + 1 if stop else len(lines)
+    code = inspect.cleandoc("\n" + "".join(lines[begin:end]))
+    return Source(_link(file, first + begin), code)
+
+
+def _find(lines: list[str], wanted: str, begin: int) -> int:
+    for number, line in enumerate(lines[begin:], begin):
+        if wanted in line:
+            return number
+    raise ConfigError(f"源码中没有包含 {wanted!r} 的行", f"no line of the source contains {wanted!r}")
+
+
+def _link(file: Path, line: int) -> str:
+    """To the file from the notebooks' folder; only its name where the file lies outside the project."""
+    if not file.is_relative_to(ROOT):
+        return f"`{file.name}:{line}`"
+    place = file.relative_to(ROOT).as_posix()
+    return f"[`{place}:{line}`]({Path(os.pardir, place).as_posix()}#L{line})"

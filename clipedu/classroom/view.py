@@ -1,0 +1,48 @@
+"""What a cell shows: HTML for the notebook, plain text for everyone else (screen readers, terminals, comparisons)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+_BORDERS = {True: "#009E73", False: "#D55E00", None: "#E69F00"}  # Okabe and Ito's green, vermillion, orange
+_MARKS = {True: "[OK]", False: "[FAIL]", None: "[…]"}
+
+
+@dataclass(frozen=True)
+class View:
+    """Something to look at: `html`, and the same said in `text`. Display it by ending a cell with it."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, repr=False)
+class Card(View):
+    """A short message in both languages; `passed` is True, False, or None for "not yet".
+
+    `reason` names the property that failed, for tests and for those who search.
+    """
+
+    passed: bool | None = None
+    reason: str = ""
+
+
+def both(zh: str, en: str) -> str:
+    """HTML that says the same in both languages; the language switch hides one of them."""
+    return f'<div lang="zh">{zh}</div><div lang="en">{en}</div>'
+
+
+def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
+    """A card with a coloured edge and [OK], [FAIL] or […] before it. Plain text: HTML in it is shown, not obeyed."""
+    mark = _MARKS[passed]
+    body = both(*(f"{mark} {escape(text)}".replace("\n", "<br>") for text in (zh, en)))
+    html = f'<div style="border-left: 6px solid {_BORDERS[passed]}; padding: 4px 12px; margin: 4px 0">{body}</div>'
+    return Card(html, f"{mark} {zh}\n{mark} {en}", passed, reason)
