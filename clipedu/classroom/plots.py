@@ -26,7 +26,7 @@ from clipedu.pictures import load_image
 
 IMAGE_COLOUR = "#0072B2"  # the palette of Okabe and Ito, made for the colour-blind
 TEXT_COLOUR = "#D55E00"
-COLOURS = (IMAGE_COLOUR, TEXT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for all that is neither image nor text
 COSINE_MAP, SEQUENTIAL_MAP = "RdBu_r", "cividis"
 AnyImage = Path | Image.Image | Tensor
 
@@ -107,6 +107,21 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
     return _view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
+
+
+# ------------------------------------------------------------------------------------------------------ tokens
+
+
+def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
+    """Tokens as a row of boxes, their ids beneath: words vermillion, special tokens grey, [UNK] black."""
+    boxes = []
+    for number, word in enumerate(words):
+        special = word.startswith("[") and word.endswith("]")
+        colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
+        box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
+        under = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
+        boxes.append(f'<div style="{box}"><b style="color: {colour}">{escape(word)}</b>{under}</div>')
+    return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
 # --------------------------------------------------------------------------------------------------- matrices
@@ -220,6 +235,7 @@ def curves(
     y: str,
     levels: Mapping[str, float] | None = None,
     log_x: bool = False,
+    log_y: bool = False,
 ) -> View:
     """Named lines (values across, values up); `levels` are dashed: chance, or what was predicted."""
     figure = _figure(6.4, 3.4)
@@ -228,7 +244,7 @@ def curves(
         axis.plot(across, up, label=name, color=colour, marker="o" if len(across) <= 20 else "", markersize=4)
     said = ", ".join(f"{name} from {up[0]:.2f} to {up[-1]:.2f}" for name, (_, up) in series.items())
     said += _draw_levels(axis, levels or {})
-    axis.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear")
+    axis.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return _view(figure, f"Curves of {y} over {x}: {said}")
@@ -253,14 +269,19 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
         places = [place + (number - (len(inner) - 1) / 2) * width for place in range(len(groups))]
         heights = [series[group].get(name, 0.0) for group in groups]
         drawn = axis.bar(places, heights, width, label=name, color=colour)
-        axis.bar_label(drawn, fmt="%.3g", fontsize=7)
+        if len(groups) * len(inner) <= 12:
+            axis.bar_label(
+                drawn, [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights], fontsize=7
+            )
     said = "; ".join(
         f"{group}: " + ", ".join(f"{n} {v:.3g}" for n, v in values.items()) for group, values in series.items()
     )
     said += _draw_levels(axis, levels or {})
     labels, font = _font_for(groups)
-    axis.set_xticks(range(len(groups)), labels, fontproperties=font)
+    tilt = {"rotation": 60, "ha": "right"} if len(groups) > 8 else {}
+    axis.set_xticks(range(len(groups)), labels, fontproperties=font, **tilt)
     axis.set_ylabel(y)
+    axis.margins(y=0.1)
     if len(inner) > 1 or levels:
         axis.legend(fontsize=8)
     return _view(figure, f"Bars of {y}. {said}")
