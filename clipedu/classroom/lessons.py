@@ -33,6 +33,7 @@ _EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # of the test split: four wit
 class Example:
     """A picture with its first caption in each language."""
 
+    path: Path
     image: Image.Image
     english: str
     chinese: str
@@ -58,7 +59,10 @@ def eight_pairs() -> list[Example]:
     """The eight test pairs that return in every notebook."""
     records = {record.image_path.name: record for record in ImageTextDataset(sample_data(), "test", "both").records}
     found = [records[f"test_{number:04d}.png"] for number in _EIGHT]
-    return [Example(load_image(one.image_path), one.captions["en"][0], one.captions["zh"][0]) for one in found]
+    return [
+        Example(one.image_path, load_image(one.image_path), one.captions["en"][0], one.captions["zh"][0])
+        for one in found
+    ]
 
 
 def all_captions(split: str = "train", language: str = "both") -> list[str]:

@@ -185,7 +185,7 @@ def heat_map(
 def on_the_circle(images: Tensor, texts: Tensor, title: str = "", labels: Sequence[str] = ()) -> View:
     """Vectors of the plane, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
     images, texts = images.detach().float(), texts.detach().float()
-    reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.15
+    reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.2
     figure = _figure(4.6, 4.6)
     axis = figure.subplots()
     angle = np.linspace(0, 2 * math.pi, 200)
@@ -207,13 +207,13 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "", labels: Sequen
     return _view(figure, f"Arrows beside the unit circle: {', '.join(said)}" + (f"; {title}" if title else ""))
 
 
-def on_the_sphere(images: Tensor, texts: Tensor, title: str = "") -> View:
+def on_the_sphere(images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("images", "texts")) -> View:
     """Unit vectors of space, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
     figure = _figure(4.8, 4.6)
     axis = figure.add_subplot(projection="3d")
     u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
     axis.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="lightgrey", linewidth=0.4)
-    for vectors, colour, name, marker in ((images, IMAGE_COLOUR, "images", "o"), (texts, TEXT_COLOUR, "texts", "^")):
+    for vectors, colour, name, marker in ((images, IMAGE_COLOUR, names[0], "o"), (texts, TEXT_COLOUR, names[1], "^")):
         axis.scatter(*vectors.detach().T.numpy(), color=colour, label=name, marker=marker, s=45, depthshade=False)
     for image, text in zip(images.detach().numpy(), texts.detach().numpy(), strict=True):
         axis.plot(*np.stack([image, text]).T, color="black", linewidth=0.8)
