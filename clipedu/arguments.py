@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose complaints are one line in both languages."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"命令行有误({message});用法见 {self.prog} --help", f"{message}; see {self.prog} --help")
+        raise ConfigError(f"命令行有误（{message}）；用法见 {self.prog} --help", f"{message}; see {self.prog} --help")
 
 
 def dashed(word: str) -> str:
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=name)
         return sub
 
-    _add_train(command("train", "训练,或接着训练 | train, or go on training"))
+    _add_train(command("train", "训练，或接着训练 | train, or go on training"))
     _add_evaluate(command("evaluate", "在一个划分上计算召回率 | recall on a split"))
     _add_search(command("search", "用句子找图片 | find pictures by sentences"))
     sub = command("create-dataset", "绘制示例数据 | draw a sample dataset")
@@ -89,9 +89,9 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--seed", type=int)
     add("--device")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"))
-    add("--resume", choices=("auto", "never"), default="auto", help="never: 不接着已有的训练 | refuse to go on")
-    add("--force-train", action="store_true", help="丢弃已有的训练,重新开始 | drop the run that is there, start anew")
-    add("--test-only", action="store_true", help="不训练,只测试 | no training, only the test")
+    add("--resume", choices=("auto", "never"), default="auto", help="never：不接着已有的训练 | refuse to go on")
+    add("--force-train", action="store_true", help="丢弃已有的训练，重新开始 | drop the run that is there, start anew")
+    add("--test-only", action="store_true", help="不训练，只测试 | no training, only the test")
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _add_search(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_import(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--out", type=Path, required=True, help="数据文件夹,图片在其 images/ 下 | folder with images/")
+    sub.add_argument("--out", type=Path, required=True, help="数据文件夹，图片在其 images/ 下 | folder with images/")
     sub.add_argument("--english", type=Path, help="captions.txt, *.token.txt, results.csv, captions_*.json")
     sub.add_argument("--chinese", type=Path)
     for split in ("train", "val", "test"):

@@ -45,7 +45,7 @@ def _read_pairs(path: Path, text: str) -> Pairs:
     if "," in first:
         return _read_table(text, ",")
     raise DatasetError(
-        f"{path} 的格式无法识别(支持 captions.txt、*.token.txt、results.csv、COCO 的 JSON)",
+        f"{path} 的格式无法识别（支持 captions.txt、*.token.txt、results.csv、COCO 的 JSON）",
         f"the format of {path} is not known (captions.txt, *.token.txt, results.csv and COCO's JSON are)",
     )
 
@@ -97,7 +97,7 @@ def import_captions(
     """
     if (out / "dataset.json").exists():
         raise ClipEduError(
-            f"{out / 'dataset.json'} 已存在;请先移走它", f"{out / 'dataset.json'} exists; move it away first"
+            f"{out / 'dataset.json'} 已存在；请先移走它", f"{out / 'dataset.json'} exists; move it away first"
         )
     by_language = {
         field: read_captions(path) for field, path in (("text", english), ("text_zh", chinese)) if path is not None
@@ -107,7 +107,7 @@ def import_captions(
     there = [name for name in names if (out / "images" / Path(name).name).is_file()]
     if not there:
         raise DatasetError(
-            f"{out / 'images'} 里没有说明文件提到的图片(如 {names[:1]})",
+            f"{out / 'images'} 里没有说明文件提到的图片（如 {names[:1]}）",
             f"{out / 'images'} holds none of the pictures that the captions name (such as {names[:1]})",
         )
     records: list[dict[str, object]] = []

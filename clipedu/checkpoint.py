@@ -69,12 +69,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"找不到检查点 {path};请先训练", f"there is no checkpoint {path}; train first") from error
+        raise CheckpointError(
+            f"找不到检查点 {path}；请先训练", f"there is no checkpoint {path}; train first"
+        ) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise _damaged(path, type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} 不是本项目的检查点(需要 {FORMAT!r})", f"{path} is none of our checkpoints (wanted: {FORMAT!r})"
+            f"{path} 不是本项目的检查点（需要 {FORMAT!r}）", f"{path} is none of our checkpoints (wanted: {FORMAT!r})"
         )
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
@@ -103,7 +105,7 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
         model.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} 的权重与模型结构不符;请换一个 --run-dir,或用 --force-train 重新训练",
+            f"{path} 的权重与模型结构不符；请换一个 --run-dir，或用 --force-train 重新训练",
             f"the weights in {path} belong to another model; choose another --run-dir, or --force-train anew",
         ) from error
 
@@ -118,7 +120,7 @@ def _build(architecture: Mapping[str, Any]) -> CLIP:
 
 def _damaged(path: str | Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"检查点 {path} 已损坏({why});请删除它再训练,或换一个",
+        f"检查点 {path} 已损坏（{why}）；请删除它再训练，或换一个",
         f"checkpoint {path} is damaged ({why}); delete it and train again, or take another",
     )
 
@@ -149,7 +151,7 @@ def find_checkpoint(run_dir: Path) -> Path:
         if path is not None and path.is_file():
             return path
     raise CheckpointError(
-        f"{run_dir} 里没有检查点;请先训练:python -m clipedu train --run-dir {run_dir}",
+        f"{run_dir} 里没有检查点；请先训练：python -m clipedu train --run-dir {run_dir}",
         f"no checkpoint in {run_dir}; train first: python -m clipedu train --run-dir {run_dir}",
     )
 

@@ -61,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
         clear_run(run_dir)
     elif options.resume == "never" and newest_epoch(run_dir):
         raise CheckpointError(
-            f"{run_dir} 里已有训练结果,而 --resume never 不许接着训练;请换一个 --run-dir,或用 --force-train 丢弃它",
+            f"{run_dir} 里已有训练结果，而 --resume never 不许接着训练；请换一个 --run-dir，或用 --force-train 丢弃它",
             f"{run_dir} holds a run, and --resume never forbids going on; choose another --run-dir, or drop it with "
             "--force-train",
         )
@@ -94,12 +94,12 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
     except PretrainedWeightsUnavailable as error:
         if options.pretrained == "require" or options.freeze_image_encoder:
             raise
-        _say(f"注意:{error.zh} 现从零训练。| note: {error.en}. Going on from scratch (--pretrained auto)")
+        _say(f"注意：{error.zh} 现从零训练。| note: {error.en}. Going on from scratch (--pretrained auto)")
         image_encoder = ImageEncoder(options.image_encoder, pretrained=False)
     if options.freeze_image_encoder:
         if not pretrained:
             raise ConfigError(
-                "随机权重冻结后什么也学不到:--freeze-image-encoder 不能与 --pretrained none 同用",
+                "随机权重冻结后什么也学不到：--freeze-image-encoder 不能与 --pretrained none 同用",
                 "frozen random weights learn nothing: --freeze-image-encoder does not go with --pretrained none",
             )
         image_encoder.freeze()
@@ -192,7 +192,7 @@ def _import_captions(options: argparse.Namespace) -> None:
         raise ConfigError("请给出 --english 或 --chinese", "give --english or --chinese")
     splits = [(split, path) for split in ("train", "val", "test") if (path := getattr(options, split))]
     count, missing = import_captions(options.out, options.english, options.chinese, splits)
-    print(f"{options.out / 'dataset.json'}: {count} 张图片,缺 {missing} 张 | {count} pictures, {missing} not there")
+    print(f"{options.out / 'dataset.json'}: {count} 张图片，缺 {missing} 张 | {count} pictures, {missing} not there")
 
 
 def _check(options: argparse.Namespace) -> int:

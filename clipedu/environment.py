@@ -28,7 +28,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"设备 {name!r} 在这台电脑上不可用;可用 --device auto",
+            f"设备 {name!r} 在这台电脑上不可用；可用 --device auto",
             f"device {name!r} cannot be used on this computer; try --device auto",
         ) from error
 
@@ -113,7 +113,11 @@ def _check_memory() -> Check:
     except (AttributeError, ValueError, OSError):  # Windows and macOS do not tell
         return Check("memory", True, "?")
     return Check(
-        "memory", free >= 2, f"{free:.1f} GiB free", "请关闭其他程序,至少留出 2 GiB", "close programs: 2 GiB are needed"
+        "memory",
+        free >= 2,
+        f"{free:.1f} GiB free",
+        "请关闭其他程序，至少留出 2 GiB",
+        "close programs: 2 GiB are needed",
     )
 
 
@@ -134,7 +138,7 @@ def _check_cjk_font() -> Check:
         "Chinese font",
         font is not None,
         font.name if font else "-",
-        "请安装中文字体,如 apt install fonts-wqy-microhei(没有它,图中的汉字会变成方框)",
+        "请安装中文字体，如 apt install fonts-wqy-microhei（没有它，图中的汉字会变成方框）",
         "install a font with Chinese, such as: apt install fonts-wqy-microhei (without it figures show boxes)",
     )
 

@@ -38,7 +38,7 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
     images, texts = similarity.shape
     if text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
         raise ConfigError(
-            "text_to_image 必须给出每段文本对应的图像编号,且每张图像至少有一段文本",
+            "text_to_image 必须给出每段文本对应的图像编号，且每张图像至少有一段文本",
             "text_to_image must name the image of every text, and every image must have a text",
         )
     own = text_to_image == torch.arange(images)[:, None]  # (I, T)

@@ -35,7 +35,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file` for a new folder: it appears complete under its name, or not at all."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ClipEduError(
-            f"{path} 已存在且不为空;请换一个 --out,或先把它移走。",
+            f"{path} 已存在且不为空；请换一个 --out，或先把它移走。",
             f"{path} exists and is not empty; choose another --out or move it away first",
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -54,7 +54,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def cannot_write(path: Path, error: Exception) -> ClipEduError:
     """What to tell the reader when the disk says no."""
     return ClipEduError(
-        f"无法写入 {path}({error});请检查磁盘空间和写权限",
+        f"无法写入 {path}（{error}）；请检查磁盘空间和写权限",
         f"cannot write {path} ({error}); check free space and permissions",
     )
 

@@ -41,7 +41,7 @@ def contrastive_loss(
     """
     if image_embedding.shape != text_embedding.shape or image_embedding.ndim != 2:
         raise ConfigError(
-            f"两组嵌入的形状必须同为 [B, E],得到 {list(image_embedding.shape)} 与 {list(text_embedding.shape)}",
+            f"两组嵌入的形状必须同为 [B, E]，得到 {list(image_embedding.shape)} 与 {list(text_embedding.shape)}",
             f"both embeddings must be [B, E], not {list(image_embedding.shape)} and {list(text_embedding.shape)}",
         )
     offset, all_images, all_texts = 0, image_embedding, text_embedding

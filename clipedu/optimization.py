@@ -47,7 +47,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not math.isfinite(value) or value < least:
                 raise ConfigError(
-                    f"{name}={value} 无效:应不小于 {least}", f"{name}={value} makes no sense: at least {least}"
+                    f"{name}={value} 无效：应不小于 {least}", f"{name}={value} makes no sense: at least {least}"
                 )
         if self.precision not in ("auto", "fp32", "bf16", "fp16") or not 0 <= self.warmup < 1:
             raise ConfigError(

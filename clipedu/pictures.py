@@ -39,7 +39,7 @@ def load_image(path: Path, size: int | None = None) -> Image.Image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(
-            f"图片 {path} 损坏或不完整({error});请替换它,或从 dataset.json 中删去",
+            f"图片 {path} 损坏或不完整（{error}）；请替换它，或从 dataset.json 中删去",
             f"picture {path} is damaged or cut off ({error}); replace it or take it out of dataset.json",
         ) from error
 

@@ -39,7 +39,7 @@ def languages(language: str) -> tuple[str, ...]:
     """`"en"` or `"zh"` as a tuple of one, `"both"` as a tuple of two."""
     if language not in (*LANGUAGES, "both"):
         raise ConfigError(
-            f"语言只能是 en、zh 或 both,得到 {language!r}", f"language must be en, zh or both, not {language!r}"
+            f"语言只能是 en、zh 或 both，得到 {language!r}", f"language must be en, zh or both, not {language!r}"
         )
     return LANGUAGES if language == "both" else (language,)
 
@@ -69,7 +69,7 @@ def _parse_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
     except FileNotFoundError as error:
         raise DatasetError(
-            f"找不到 {path}。可以先生成示例:python -m clipedu create-dataset --out {path.parent}",
+            f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}",
             f"there is no {path}; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
         ) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -84,7 +84,7 @@ def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> R
         faults.append(f"record {number}, {where}: {zh} | {en}")
 
     if not isinstance(item, dict):
-        fault("-", f"应为对象 {{...}},得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}")
+        fault("-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}")
         return None
     captions = {one: _read_captions(item, name, fault) for one, name in TEXT_FIELDS.items()}
     if not captions["en"] and not captions["zh"] and len(faults) == before:
@@ -115,7 +115,7 @@ def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, s
 def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], None]) -> Path | None:
     """The picture's path: below the folder, or by its file name in images/ where the path is another machine's."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        fault("image_path", "应为图片路径(字符串)", f"must be a path (a string), not {value!r:.40}")
+        fault("image_path", "应为图片路径（字符串）", f"must be a path (a string), not {value!r:.40}")
         return None
     value = value.replace("\\", "/")
     absolute = value.startswith("/") or re.match(r"[A-Za-z]:/", value)
@@ -133,6 +133,6 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
         fault("image_path", f"{value} 不是能读的图片", f"{value} is no readable picture ({type(error).__name__})")
         return None
     if width * height > MAX_PIXELS:
-        fault("image_path", f"{value} 太大:{width} x {height}", f"{value} is too large: {width} x {height} pixels")
+        fault("image_path", f"{value} 太大：{width} x {height}", f"{value} is too large: {width} x {height} pixels")
         return None
     return path

@@ -59,7 +59,7 @@ def readable_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     good = [path for path in found if path not in broken]
     if not good:
         raise DatasetError(
-            f"{folder} 里没有能读的图片({len(broken)} 张损坏)",
+            f"{folder} 里没有能读的图片（{len(broken)} 张损坏）",
             f"no readable picture in {folder} ({len(broken)} damaged)",
         )
     return good, list(broken)

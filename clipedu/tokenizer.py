@@ -33,7 +33,7 @@ class SimpleTokenizer:
     def __init__(self, vocab_size: int = 5000) -> None:
         if vocab_size <= len(SPECIAL_TOKENS):
             raise ConfigError(
-                f"vocab_size={vocab_size} 太小:四个特殊词元之外至少要容下一个词",
+                f"vocab_size={vocab_size} 太小：四个特殊词元之外至少要容下一个词",
                 f"vocab_size={vocab_size} is too small: it must hold the four special tokens and a word",
             )
         self.vocab_size = vocab_size
@@ -59,7 +59,7 @@ class SimpleTokenizer:
         """Lower-cased words without punctuation ("Don't!" -> dont); every Chinese character on its own."""
         if not isinstance(text, str):
             raise TokenizerError(
-                f"文本必须是字符串,得到的是 {type(text).__name__}", f"a text must be a str, not {type(text).__name__}"
+                f"文本必须是字符串，得到的是 {type(text).__name__}", f"a text must be a str, not {type(text).__name__}"
             )
         # NFKC makes full-width letters and digits, as Chinese keyboards produce them, plain ones.
         text = unicodedata.normalize("NFKC", text).lower()
@@ -69,7 +69,7 @@ class SimpleTokenizer:
         """`[CLS] words [SEP]` as ids, without padding or truncation."""
         if not self.id_to_token:
             raise TokenizerError(
-                "分词器还没有词表:请先调用 build_vocab(texts),或用 SimpleTokenizer.load 读取",
+                "分词器还没有词表：请先调用 build_vocab(texts)，或用 SimpleTokenizer.load 读取",
                 "the tokenizer has no vocabulary yet: call build_vocab(texts) first, or SimpleTokenizer.load",
             )
         return [CLS, *(self.token_to_id.get(word, UNK) for word in self.tokenize_text(text)), SEP]
@@ -99,7 +99,7 @@ class SimpleTokenizer:
         """
         if padding not in ("max_length", "longest", False) or return_tensors not in ("pt", None) or max_length < 2:
             raise ConfigError(
-                f"无法识别的参数:padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
+                f"无法识别的参数：padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
                 f"cannot use padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
             )
         rows = [self.encode(one) for one in ([text] if isinstance(text, str) else text)]
@@ -112,7 +112,7 @@ class SimpleTokenizer:
             return {"input_ids": input_ids, "attention_mask": attention_mask}
         if len({len(row) for row in input_ids}) > 1:
             raise TokenizerError(
-                "各行长度不同,无法组成张量:请用 padding='longest' 并保留 truncation=True",
+                "各行长度不同，无法组成张量：请用 padding='longest' 并保留 truncation=True",
                 "rows of different lengths make no tensor: use padding='longest' and keep truncation=True",
             )
         return {"input_ids": torch.tensor(input_ids), "attention_mask": torch.tensor(attention_mask)}
@@ -141,7 +141,7 @@ class SimpleTokenizer:
                 raise ValueError("words must be distinct strings")
             tokenizer = cls(content["vocab_size"])
         except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError(f"词表已损坏:{error}", f"the vocabulary is damaged: {error}") from error
+            raise TokenizerError(f"词表已损坏：{error}", f"the vocabulary is damaged: {error}") from error
         tokenizer._set_words(words)
         return tokenizer
 

@@ -72,7 +72,7 @@ def train(
         while len(run.history) < config.epochs:
             run.one_epoch(callbacks)
     except KeyboardInterrupt:
-        _say(f"\n已中断,保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
+        _say(f"\n已中断，保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
     return run.history
 
 
@@ -114,13 +114,15 @@ class _Run:
         pairs, wanted = len(self.train_set), self.config.batch_size
         if pairs < 2 * self.processes:
             raise TrainingError(
-                f"训练集只有 {pairs} 对:对比学习每个进程至少需要两对(没有负样本,损失恒为 0)",
+                f"训练集只有 {pairs} 对：对比学习每个进程至少需要两对（没有负样本，损失恒为 0）",
                 f"only {pairs} training pairs: contrastive learning needs two per process (without negatives the "
                 "loss is always 0)",
             )
         fitting = min(wanted, pairs) // self.processes * self.processes
         if fitting != wanted:
-            _say(f"批次 {wanted} 改为 {fitting}(共 {pairs} 对)| batch size {wanted} becomes {fitting} ({pairs} pairs)")
+            _say(
+                f"批次 {wanted} 改为 {fitting}（共 {pairs} 对）| batch size {wanted} becomes {fitting} ({pairs} pairs)"
+            )
         return fitting
 
     # ------------------------------------------------------------------------------------------ one epoch
@@ -193,7 +195,7 @@ class _Run:
         value = self._mean_over_processes(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"第 {step} 步的损失是 {value}:请降低 --lr 或检查图片;最近的检查点完好",
+                f"第 {step} 步的损失是 {value}：请降低 --lr 或检查图片；最近的检查点完好",
                 f"the loss is {value} at step {step}: lower --lr or look at the pictures; the last checkpoint is whole",
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -252,8 +254,8 @@ class _Run:
         for name, wanted in self._identity().items():
             if state.get(name) != wanted:
                 raise CheckpointError(
-                    f"{path} 属于另一次训练({name} 不同:{_differences(state.get(name), wanted)});"
-                    "请换一个 --run-dir,或用 --force-train 重新训练",
+                    f"{path} 属于另一次训练（{name} 不同：{_differences(state.get(name), wanted)}）；"
+                    "请换一个 --run-dir，或用 --force-train 重新训练",
                     f"{path} belongs to another run ({name} differs: {_differences(state.get(name), wanted)}); "
                     "choose another --run-dir, or --force-train anew",
                 )

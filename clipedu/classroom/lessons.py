@@ -49,7 +49,7 @@ def sample_data() -> Path:
     if not (folder / "dataset.json").is_file():
         command = "python -m clipedu create-dataset --kind scenes --out sample_data"
         raise DatasetError(
-            f"找不到示例数据 sample_data。请在终端进入 {ROOT.name} 文件夹,运行:{command}",
+            f"找不到示例数据 sample_data。请在终端进入 {ROOT.name} 文件夹，运行：{command}",
             f"the sample data is missing. In a terminal, in the folder {ROOT.name}, run: {command}",
         )
     return folder

@@ -73,7 +73,7 @@ def pictures(
     english: Sequence[str] = (),
     chinese: Sequence[str] = (),
     notes: Sequence[str] = (),
-    width: int = 110,
+    width: int = 96,
 ) -> View:
     """Images in a row that wraps, `width` px each, with captions in either language and a note in both."""
     if not images:
@@ -151,7 +151,8 @@ def similarity(
         corner.imshow(_pil(image))
         corner.set(xticks=[], yticks=[])
     axis.set_xlabel("texts", color=TEXT_COLOUR)
-    axis.set_ylabel("images", color=IMAGE_COLOUR, labelpad=34 if images else 4)
+    if not images:
+        axis.set_ylabel("images", color=IMAGE_COLOUR)
     axis.set_title(title, fontsize=10)
     figure.colorbar(shown, ax=axis, shrink=0.8)
     alt = f"Heat map of {rows} x {columns} cosine similarities ({title})"
@@ -291,7 +292,9 @@ def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float]
     """How often each value occurs, drawn as a density, for several named samples."""
     figure = _figure(6.4, 3.2)
     axis = figure.subplots()
-    for (name, values), colour in zip(samples.items(), COLOURS, strict=False):
+    sides = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
+    for (name, values), other in zip(samples.items(), COLOURS, strict=False):
+        colour = sides.get(name, other)
         axis.hist(values.detach().numpy(), bins=bins, range=limits, density=True, alpha=0.55, label=name, color=colour)
     axis.set(xlabel=x, ylabel="density")
     axis.legend(fontsize=8)

@@ -41,7 +41,7 @@ def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "")
         file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
     except (TypeError, OSError) as error:
         raise ConfigError(
-            f"{obj!r} 没有可显示的 Python 源码:请传入类、方法或函数",
+            f"{obj!r} 没有可显示的 Python 源码：请传入类、方法或函数",
             f"{obj!r} has no Python source to show: give a class, a method or a function",
         ) from error
     begin = _find(lines, start, 0) if start else 0

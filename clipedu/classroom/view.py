@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from IPython import get_ipython
+from IPython.display import display
+
+from clipedu.errors import ClipEduError
+
 _BORDERS = {True: "#009E73", False: "#D55E00", None: "#E69F00"}  # Okabe and Ito's green, vermillion, orange
 _MARKS = {True: "[OK]", False: "[FAIL]", None: "[…]"}
 
@@ -46,3 +51,16 @@ def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
     body = both(*(f"{mark} {escape(text)}".replace("\n", "<br>") for text in (zh, en)))
     html = f'<div style="border-left: 6px solid {_BORDERS[passed]}; padding: 4px 12px; margin: 4px 0">{body}</div>'
     return Card(html, f"{mark} {zh}\n{mark} {en}", passed, reason)
+
+
+def errors_as_cards() -> None:
+    """In a notebook, show the library's own errors as a card and one line; their tracebacks help nobody."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(_shell: Any, _kind: type, error: ClipEduError, _traceback: Any, tb_offset: int | None = None) -> list[str]:
+        display(card(False, error.zh, error.en))
+        return [str(error)]
+
+    shell.set_custom_exc((ClipEduError,), show)

@@ -29,7 +29,7 @@ class Explorer(ipywidgets.VBox):
         values = {name: control.value for name, control in self.controls.items()}
         if any(isinstance(value, str) and not value.strip() for value in values.values()):
             self.view = card(
-                None, "还没有内容:请写点什么,再按回车", "nothing to show yet: write something, then press Enter"
+                None, "还没有内容：请写点什么，再按回车", "nothing to show yet: write something, then press Enter"
             )
         else:
             try:
@@ -38,7 +38,7 @@ class Explorer(ipywidgets.VBox):
                 self.view = card(False, error.zh, error.en)
             except Exception as error:  # a widget's error would vanish in the log
                 said = f"{type(error).__name__}: {error}"
-                self.view = card(False, f"这一步出错了:{said}", f"this went wrong: {said}")
+                self.view = card(False, f"这一步出错了：{said}", f"this went wrong: {said}")
         self.output.value = self.view.html
         return self.view
 

@@ -18,29 +18,29 @@ def output_size(answer: Answer) -> None:
         must(
             not isinstance(found, float),
             "float",
-            f"边长是整数,得到 {found}:卷积核放不下时就停住,请向下取整",
+            f"边长是整数，得到 {found}：卷积核放不下时就停住，请向下取整",
             f"a side is a whole number, not {found}: where the kernel no longer fits, it stops, so round down",
         )
         must(
             isinstance(found, int),
             "type",
-            f"应返回整数,得到 {found!r}",
+            f"应返回整数，得到 {found!r}",
             f"a whole number must come back, not {found!r}",
         )
         said = f"output_size{arguments} = {found}"
         must(
             found != wanted - 1,
             "minus one",
-            f"{said},少了 1:卷积核的起点也是一个位置",
+            f"{said}，少了 1：卷积核的起点也是一个位置",
             f"{said}, one too few: the kernel's first place counts as well",
         )
         must(
             found != wanted + 1,
             "plus one",
-            f"{said},多了 1:最后一步放不下卷积核",
+            f"{said}，多了 1：最后一步放不下卷积核",
             f"{said}, one too many: the kernel does not fit at the last step",
         )
-        must(found == wanted, "value", f"{said},而 PyTorch 得到 {wanted}", f"{said}, but PyTorch gives {wanted}")
+        must(found == wanted, "value", f"{said}，而 PyTorch 得到 {wanted}", f"{said}, but PyTorch gives {wanted}")
 
 
 @exercise
@@ -54,31 +54,31 @@ def mean_pool(answer: Answer) -> None:
     must(
         not near(found, hidden.mean(dim=1)),
         "padding",
-        "填充也被平均进去了:用掩码把它挡在外面",
+        "填充也被平均进去了：用掩码把它挡在外面",
         "padding was averaged as well: keep it out with the mask",
     )
     must(
         not near(found, total),
         "sum",
-        "这是和,不是平均:还要除以词元的个数",
+        "这是和，不是平均：还要除以词元的个数",
         "this is the sum, not the mean: divide by the number of tokens",
     )
     must(
         not near(found, total / hidden.shape[1]),
         "divisor",
-        "除以了 T:第一句只有 2 个词元,不是 3 个",
+        "除以了 T：第一句只有 2 个词元，不是 3 个",
         "divided by T: the first sentence has 2 tokens, not 3",
     )
     must(
         not near(found, hidden[:, 0]),
         "cls",
-        "这是第 0 个位置的输出,不是平均",
+        "这是第 0 个位置的输出，不是平均",
         "this is the output at position 0, not the mean",
     )
     must(
         near(found, total / count),
         "value",
-        f"第一句应得 {(total / count)[0].tolist()},得到 {found[0].tolist()}",
+        f"第一句应得 {(total / count)[0].tolist()}，得到 {found[0].tolist()}",
         f"the first sentence must give {(total / count)[0].tolist()}, not {found[0].tolist()}",
     )
 
@@ -96,23 +96,23 @@ def receptive_field(answer: Answer) -> None:
         ignoring_strides = 1 + sum(kernel - 1 for kernel, _ in layers)
         said = f"receptive_field({layers}) = {found!r}"
         must(
-            not isinstance(found, Tensor), "type", "应返回整数,不是张量", "a whole number must come back, not a tensor"
+            not isinstance(found, Tensor), "type", "应返回整数，不是张量", "a whole number must come back, not a tensor"
         )
         must(
             found == wanted or found != sum(kernel for kernel, _ in layers),
             "sum of kernels",
-            f"{said}:相邻两层的卷积核会重叠,每层只增加 kernel - 1",
+            f"{said}：相邻两层的卷积核会重叠，每层只增加 kernel - 1",
             f"{said}: the kernels of two layers overlap, each adds kernel - 1 only",
         )
         must(
             found == wanted or found != ignoring_strides,
             "strides",
-            f"{said},忘了步幅:走过步幅 2 之后,一步等于原图上的两个像素",
+            f"{said}，忘了步幅：走过步幅 2 之后，一步等于原图上的两个像素",
             f"{said}, strides forgotten: after a stride of 2, one step is two pixels of the picture",
         )
         must(
             found == wanted,
             "value",
-            f"{said},应为 {wanted}:步幅只影响它之后的层",
+            f"{said}，应为 {wanted}：步幅只影响它之后的层",
             f"{said}, it must be {wanted}: a stride matters to the layers after it only",
         )

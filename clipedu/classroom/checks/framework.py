@@ -33,7 +33,9 @@ def exercise(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
         name = examine.__name__
         if not callable(answer):
             kind = type(answer).__name__
-            return card(False, f"{name} 应是一个函数,得到的是 {kind}", f"{name} must be a function, not {kind}", "type")
+            return card(
+                False, f"{name} 应是一个函数，得到的是 {kind}", f"{name} must be a function, not {kind}", "type"
+            )
         try:
             examine(answer)
         except Refused as refused:
@@ -41,7 +43,7 @@ def exercise(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
         except NotImplementedError:
             return card(
                 None,
-                f"{name} 还没有写:把 raise 那一行换成你的代码",
+                f"{name} 还没有写：把 raise 那一行换成你的代码",
                 f"{name} is not written yet: put your code where the raise is",
                 "unwritten",
             )
@@ -63,7 +65,7 @@ def _line_of(error: BaseException) -> tuple[str, str]:
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).parent != Path(__file__).parent
     ]
-    return (f"(第 {own[0].lineno} 行)", f" (line {own[0].lineno})") if own else ("", "")
+    return (f"（第 {own[0].lineno} 行）", f" (line {own[0].lineno})") if own else ("", "")
 
 
 def must(condition: Any, reason: str, zh: str, en: str) -> None:
@@ -88,7 +90,7 @@ def call(answer: Answer, *arguments: Any) -> Any:
     must(
         result is not None,
         "returned nothing",
-        "函数什么也没有返回:是不是忘了 return?",
+        "函数什么也没有返回：是不是忘了 return？",
         "nothing came back: is the return missing?",
     )
     return result
@@ -98,13 +100,13 @@ def tensor(answer: Answer, shape: tuple[int, ...], *arguments: Any) -> Tensor:
     """The answer's result, known to be a tensor of this shape without NaN."""
     result = call(answer, *arguments)
     kind = type(result).__name__
-    must(isinstance(result, Tensor), "type", f"应返回张量,得到的是 {kind}", f"a tensor must come back, not {kind}")
+    must(isinstance(result, Tensor), "type", f"应返回张量，得到的是 {kind}", f"a tensor must come back, not {kind}")
     found, wanted = list(result.shape), list(shape)
-    must(found == wanted, "shape", f"形状应为 {wanted},得到 {found}", f"the shape must be {wanted}, not {found}")
+    must(found == wanted, "shape", f"形状应为 {wanted}，得到 {found}", f"the shape must be {wanted}, not {found}")
     must(
         not result.isnan().any(),
         "nan",
-        "结果里有 NaN:哪里除以了 0?",
+        "结果里有 NaN：哪里除以了 0？",
         "there is NaN in the result: where is something divided by 0?",
     )
     return result.float()
