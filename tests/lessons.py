@@ -263,7 +263,7 @@ def both_languages_speak(lesson: Lesson) -> Iterator[str]:
 
 def _says_both(line: str) -> bool:
     line = re.sub(r"</?details>|</?summary>|^#{1,4} |^\*\*|\*\*$", "", line.strip())
-    if not line or line == "---" or FORMULA.fullmatch(line):
+    if not line or line == "---" or FORMULA.fullmatch(line) or re.fullmatch(r"!\[\w+\]\(\S+\)", line):
         return True
     zh, _, en = line.partition(" · ")
     return bool(re.search(HAN, zh) and re.search("[A-Za-z]", en) and not re.search(HAN, en))

@@ -301,7 +301,7 @@ def test_the_card_names_the_line_of_the_mistake() -> None:
     found = check.normalize(complain)
     line = complain.__code__.co_firstlineno + 1
     assert f"(line {line})" in found.text
-    assert f"(第 {line} 行)" in found.text
+    assert f"第 {line} 行" in found.text
     assert "ValueError" in found.text
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests import lessons
+from tests.conftest import ROOT
 from tests.lessons import FOLDER, NOTEBOOKS, RIVALS, RULES, Lesson, Rule, glossary
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -209,3 +214,26 @@ def test_a_bad_notebook_is_refused(rule: Rule, lesson: Lesson, fault: str) -> No
 
 def test_every_rule_can_fail() -> None:
     assert {rule for rule, *_ in BAD} == set(RULES)
+
+
+def test_saved_outputs_are_compared(tmp_path: Path) -> None:
+    """With the settings of `make test`, nbval forgives other bytes of a picture, and not one other letter."""
+    start = "from clipedu.classroom.view import View"
+    cells = [code(start), code("View('one', 'one')"), code("View('<img src=\"data:image/png;base64,AA==\">', 'two')")]
+    cells[1].outputs = [new_output("execute_result", {"text/html": "two", "text/plain": "one"}, execution_count=2)]
+    picture = {"text/html": '<img src="data:image/png;base64,BBBB">', "text/plain": "two"}
+    cells[2].outputs = [new_output("execute_result", picture, execution_count=3)]
+    for count, cell in enumerate(cells, 1):
+        cell.execution_count = count
+    nbformat.write(new_notebook(cells=cells, metadata=METADATA), tmp_path / "small.ipynb")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    settings = re.findall(r"--nbval[\w-]*=?\S*", makefile)
+    assert "--nbval-sanitize-with=tests/nbval_sanitize.cfg" in settings
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tmp_path / "small.ipynb")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 failed, 2 passed" in result.stdout
+    assert "Cell 1" in result.stdout

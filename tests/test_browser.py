@@ -1,0 +1,221 @@
+"""The notebooks as a reader meets them: headless Chromium drives JupyterLab, runs, reads, moves and types.
+
+Screenshots of every notebook in each language stay in artifacts/. Without a browser these tests are skipped, unless
+CLIPEDU_REQUIRE_BROWSER is set, as CI does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.conftest import ROOT
+from tests.lessons import NOTEBOOKS, Lesson
+
+ARTIFACTS = ROOT / "artifacts"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+VISIBLE_BLOCKS = """([language, wanted]) => {
+    const blocks = [...document.querySelectorAll(`.jp-Notebook div[lang=${language}]`)]
+    return blocks.filter(block => getComputedStyle(block).display != "none").length == wanted
+}"""
+RUN_TIME = 150_000  # ms; notebook 00 may train a model
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        if os.environ.get("CLIPEDU_REQUIRE_BROWSER"):
+            pytest.fail("CLIPEDU_REQUIRE_BROWSER is set, and there is no Chromium")
+        pytest.skip("needs a browser, such as: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0], args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab that serves a copy of the notebooks and knows no settings of the user's."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", home / "served" / "notebooks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    folders = "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR"
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.news_url="),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", f"--ServerApp.root_dir={home / 'served'}"),
+        f"--IdentityProvider.token={token}",
+    ]
+    environment = os.environ | {name: str(home / name) for name in folders}
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(f"{address}/api?token={token}", server)
+            yield f"{address}/lab/tree/notebooks/{{}}?reset&token={token}"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(120):
+        assert server.poll() is None, "JupyterLab did not start"
+        try:
+            with urllib.request.urlopen(address):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(address)
+
+
+def opened(browser: Browser, lab: str, path: Path) -> Page:
+    """The notebook in a window so tall that every cell is laid out."""
+    page = browser.new_context(viewport={"width": 1200, "height": 24_000}).new_page()
+    page.goto(lab.format(path.name))
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    cells = len(Lesson.read(path).notebook.cells)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(cells, timeout=30_000)
+    page.get_by_role("tab", name="File Browser").first.click()  # closes it: the notebook takes the whole width
+    return page
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest, browser: Browser, lab: str) -> Iterator[tuple[str, Page]]:
+    """Its name, and the page where Run All has come to its end."""
+    path: Path = request.param
+    page = opened(browser, lab, path)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    last = len(Lesson.read(path).code)
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(f"[{last}]:", timeout=RUN_TIME)
+    bottom = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
+    assert bottom
+    page.set_viewport_size({"width": 1200, "height": int(bottom["y"] + bottom["height"]) + 60})
+    yield path.stem, page
+    page.context.close()
+
+
+class TestNotebook:
+    def test_runs_without_a_word_of_error(self, notebook: tuple[str, Page]) -> None:
+        _, page = notebook
+        for fault in ("error", "stderr"):
+            expect(page.locator(f'[data-mime-type="application/vnd.jupyter.{fault}"]')).to_have_count(0)
+        expect(page.get_by_text("Error displaying widget")).to_have_count(0)
+        images = page.evaluate("[...document.querySelectorAll('.jp-Notebook img')].map(i => [i.naturalWidth, i.alt])")
+        assert all(width > 0 and alt.strip() for width, alt in images)
+
+    def test_each_language_alone(self, notebook: tuple[str, Page]) -> None:
+        name, page = notebook
+        ARTIFACTS.mkdir(exist_ok=True)
+        for button, hidden in (("English", "zh"), ("中文", "en"), ("中文 + English", "")):
+            page.get_by_role("button", name=button, exact=True).first.click()
+            for language in ("zh", "en"):
+                blocks = page.locator(f'.jp-Notebook div[lang="{language}"]')
+                assert blocks.count() >= 5
+                wanted = 0 if language == hidden else blocks.count()
+                page.wait_for_function(VISIBLE_BLOCKS, arg=[language, wanted])
+            shown = {"zh": "en", "en": "zh", "": "both"}[hidden]
+            page.screenshot(path=ARTIFACTS / f"{name}-{shown}.png")
+
+    def test_each_slider_moves_its_figure_and_its_number(self, notebook: tuple[str, Page]) -> None:
+        _, page = notebook
+        sliders = page.locator(".jp-Notebook .widget-slider")
+        for number in range(sliders.count()):
+            slider = sliders.nth(number)
+            handle, readout, box = slider.locator(".noUi-handle"), slider.locator(".widget-readout"), output_of(slider)
+            at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+            # An angle looks the same at both ends, so never straight from one to the other.
+            for key in ("Home", "ArrowRight", "End") if at_the_end else ("End", "ArrowLeft", "Home"):
+                before, value = seen(box), readout.inner_text()
+                handle.focus()
+                handle.press(key)
+                expect(readout).not_to_have_text(value)
+                changes(box, before)
+
+    def test_each_text_box_answers(self, notebook: tuple[str, Page]) -> None:
+        _, page = notebook
+        boxes = page.locator(".jp-Notebook .widget-text input")
+        for number in range(boxes.count()):
+            text, box = boxes.nth(number), output_of(boxes.nth(number))
+            for said in ("a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"):
+                before = seen(box)
+                text.fill(said)
+                text.press("Enter")
+                changes(box, before)
+            text.fill("")
+            text.press("Enter")
+            expect(box).to_contain_text("nothing to show yet")
+
+    def test_each_button_answers(self, notebook: tuple[str, Page]) -> None:
+        _, page = notebook
+        rows = page.locator(".jp-Notebook .widget-toggle-buttons")
+        for number in range(1, rows.count()):  # the first is the language switch
+            row, box = rows.nth(number), output_of(rows.nth(number))
+            for button in row.locator("button:not(.mod-active)").all():
+                before = seen(box)
+                button.click()
+                changes(box, before)
+
+
+def output_of(control: Locator) -> Locator:
+    """What stands below a control: the whole output that it belongs to."""
+    return control.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')]")
+
+
+def seen(output: Locator) -> tuple[list[str], str]:
+    """The pictures of an output, and all else of it: its words, and its pictures' descriptions."""
+    found: tuple[list[str], str] = tuple(
+        output.locator(".widget-html-content").last.evaluate(
+            """shown => {
+                const copy = shown.cloneNode(true), images = [...copy.querySelectorAll("img")]
+                const pictures = images.map(image => image.src)
+                images.forEach(image => image.removeAttribute("src"))
+                return [pictures, copy.innerHTML]
+            }"""
+        )
+    )
+    return found
+
+
+def changes(output: Locator, before: tuple[list[str], str]) -> None:
+    """Both the pictures, if there are any, and the words become others than before."""
+    for _ in range(100):
+        pictures, words = seen(output)
+        if words != before[1] and (pictures != before[0] or not pictures):
+            return
+        output.page.wait_for_timeout(100)
+    raise AssertionError(f"nothing changed: {before[1]}")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_still_pictures_before_anything_is_run(path: Path, browser: Browser, lab: str) -> None:
+    page = opened(browser, lab, path)
+    saved = sum(html.count("<img") for _, html in Lesson.read(path).shown("text/html"))
+    assert saved > 0
+    expect(page.locator(".jp-OutputArea img")).to_have_count(saved)
+    expect(page.get_by_text("Error displaying widget")).to_have_count(0)
+    expect(page.locator(".widget-slider")).to_have_count(0)
+    page.context.close()

@@ -1,0 +1,162 @@
+"""The notebooks alive: each is executed here once, then all that can be moved is moved, and its numbers are checked."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+from IPython.display import display
+
+from clipedu.classroom.view import Card, View
+from clipedu.classroom.widgets import Explorer
+from tests.lessons import NOTEBOOKS, Lesson
+
+TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
+
+
+def run(path: Path) -> dict[str, Any]:
+    """All code cells in one namespace, as a kernel would; the last expression of a cell is evaluated, not printed."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": display}
+    for where, cell in Lesson.read(path).code:
+        body = ast.parse(cell.source)
+        last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
+        exec(compile(body, f"{path.name}, {where}", "exec"), namespace)
+        if isinstance(last, ast.Expr):
+            eval(compile(ast.Expression(last.value), f"{path.name}, {where}", "eval"), namespace)
+    return namespace
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Explorer]]:
+    """Everything that a notebook lets its reader move."""
+    path: Path = request.param
+    found: list[Explorer] = []
+    begin = Explorer.__init__
+
+    def record(explorer: Explorer, *arguments: Any) -> None:
+        begin(explorer, *arguments)
+        found.append(explorer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Explorer, "__init__", record)
+        patch.setenv("CLIPEDU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.chdir(path.parent)
+        run(path)
+        yield found
+
+
+def at(explorer: Explorer, **values: Any) -> View:
+    """What it shows at these values: no failure, and the same on the page as for a screen reader."""
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    view: View = explorer.view
+    assert not isinstance(view, Card) or view.passed is not False, view.text
+    assert explorer.output.value == view.html
+    assert view.text.strip()
+    return view
+
+
+def places(control: Any) -> list[Any]:
+    """A slider's minimum, middle and maximum; every button; two texts in both languages."""
+    if isinstance(control, ipywidgets.ToggleButtons):
+        return list(control.options)
+    if isinstance(control, ipywidgets.Text):
+        return [control.value, *TEXTS]
+    steps = round((control.max - control.min) / control.step)
+    return [control.min, control.min + steps // 2 * control.step, control.max]
+
+
+def test_all_that_moves_changes_what_is_shown(explorers: list[Explorer]) -> None:
+    for explorer in explorers:
+        for name, control in explorer.controls.items():
+            start = control.value
+            shown = {at(explorer, **{name: value}).html for value in places(control)}
+            assert len(shown) > 1, f"{name} of {explorer.draw.__name__} changes nothing"
+            assert at(explorer, **{name: start})
+
+
+def test_an_empty_text_is_answered_kindly(explorers: list[Explorer]) -> None:
+    for explorer in explorers:
+        for name, control in explorer.controls.items():
+            if isinstance(control, ipywidgets.Text):
+                start = control.value
+                for text in ("", "  "):
+                    control.value = text
+                    assert isinstance(explorer.view, Card)
+                    assert explorer.view.passed is None
+                for text in ("?!", "<b>", "zebra", "x" * 400):  # nothing left, HTML, unknown, too long
+                    assert "<b>&lt;b" not in at(explorer, **{name: text}).html
+                at(explorer, **{name: start})
+
+
+# ---------------------------------------------------------------------------------------- numbers of each function
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found) for found in re.findall(r"-?\d+\.?\d*", text)]
+
+
+def ids(view: View) -> list[int]:
+    return [int(number) for number in numbers(view.text.splitlines()[-1])]
+
+
+def truncate(explorer: Explorer) -> None:
+    for length, wanted in ((2, 2), (9, 9), (16, 16)):
+        found = ids(at(explorer, max_length=length))
+        assert (found[0], found[-1]) == (2, 3), "[CLS] and [SEP] stay"
+        assert len(found) <= wanted
+        assert len(found) == wanted or length == 16
+
+
+def choose_vocabulary(explorer: Explorer) -> None:
+    shares = []
+    for size in (10, 1000, 2000):
+        view = at(explorer, vocab_size=size)
+        shares.append([float(percent) for percent in re.findall(r"tokens: ([\d.]+)%", view.text)])
+    for small, middle, large in zip(*shares, strict=True):
+        assert 100 > small > 40 > middle > large > 0
+
+
+def show_merges(explorer: Explorer) -> None:
+    rows = [at(explorer, merges=merges).text.split() for merges in (0, 3, 6)]
+    assert rows[0] == list("ringstringkingstar")
+    assert ["".join(row) for row in rows] == ["ringstringkingstar"] * 3
+    assert 18 == len(rows[0]) > len(rows[1]) > len(rows[2])
+    assert "ing" in rows[1]
+
+
+def turn(explorer: Explorer) -> None:
+    for angle in (-180, 0, 90, 180):
+        for length in (0.2, 1.6, 3.0):
+            dot, cosine = numbers(at(explorer, angle=angle, length=length).text)[-2:]
+            assert cosine == pytest.approx(math.cos(math.radians(angle)), abs=0.006), "the length does not matter"
+            assert dot == pytest.approx(length * math.cos(math.radians(angle)), abs=0.006), "the length matters"
+
+
+def spread(explorer: Explorer) -> None:
+    for width in (2, 256, 512):
+        _, measured, predicted, *_ = numbers(at(explorer, D=width).text)
+        assert predicted == pytest.approx(width**-0.5, abs=0.001)
+        assert measured == pytest.approx(predicted, rel=0.05)
+
+
+def keep(explorer: Explorer) -> None:
+    recalls = [numbers(re.findall(r"R@1 ([\d.]+) at", at(explorer, k=k).text)[0])[0] for k in (1, 32, 64)]
+    assert recalls[0] < 0.2 < 0.7 < recalls[1] <= recalls[2] + 0.05 <= 1.05
+
+
+NUMBERS: dict[str, Callable[[Explorer], None]] = {
+    f.__name__: f for f in (truncate, choose_vocabulary, show_merges, turn, spread, keep)
+}
+
+
+def test_numbers_at_minimum_middle_and_maximum(explorers: list[Explorer]) -> None:
+    for explorer in explorers:
+        if any(hasattr(control, "min") for control in explorer.controls.values()):
+            NUMBERS[explorer.draw.__name__](explorer)
