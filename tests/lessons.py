@@ -20,13 +20,16 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
-HAN = r"[\u3400-\u9fff]"
+HAN = "\u3400-\u9fff"
 BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>', re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"(?<!`)(`+)(.+?)\1(?!`)")
 FORMULA = re.compile(r"\$\$.+?\$\$|(?<!\\)\$[^$\n]+\$", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)|<a [^>]*href=\"([^\"]+)\"|<img [^>]*src=\"([^\"]+)\"")
-NUMBER = re.compile(r"(?<![A-Za-z\d.@])\d[\d,]*(?:\.\d+)?")  # the 2 of L2 belongs to a name
+NUMBER = re.compile(  # the 2 of L2 belongs to a name
+    r"(?<![A-Za-z\d.@])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?(万|亿|thousand|million|billion))?"
+)
+UNITS = {"万": 1e4, "亿": 1e8, "thousand": 1e3, "million": 1e6, "billion": 1e9, "": 1}
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
 
@@ -252,7 +255,7 @@ def both_languages_speak(lesson: Lesson) -> Iterator[str]:
             yield f"{where} says nothing"
     for where, zh, en in pairs(lesson):
         # A heading of English words in Chinese type is no translation; Chinese quoted in English is.
-        zh_words, en_words = (len(re.findall(HAN, _spoken(text))) for text in (zh, en))
+        zh_words, en_words = (len(re.findall(f"[{HAN}]", _spoken(text))) for text in (zh, en))
         latin = len(re.findall(r"[A-Za-z]", _spoken(en)))
         if not zh_words or en_words > latin:
             yield f"{where} has a block in the wrong language"
@@ -266,7 +269,7 @@ def _says_both(line: str) -> bool:
     if not line or line == "---" or FORMULA.fullmatch(line) or re.fullmatch(r"!\[\w+\]\(\S+\)", line):
         return True
     zh, _, en = line.partition(" · ")
-    return bool(re.search(HAN, zh) and re.search("[A-Za-z]", en) and not re.search(HAN, en))
+    return bool(re.search(f"[{HAN}]", zh) and re.search("[A-Za-z]", en) and not re.search(f"[{HAN}]", en))
 
 
 def _spoken(text: str) -> str:
@@ -293,9 +296,28 @@ def said(text: str) -> dict[str, Counter[str]]:
     text = FORMULA.sub("$", text)
     links = _targets(text)
     text = LINK.sub(lambda found: found[2] or "", text)
-    numbers = [found.replace(",", "") for found in NUMBER.findall(text)]
+    numbers = [f"{float(digits.replace(',', '')) * UNITS[unit]:.12g}" for digits, unit in NUMBER.findall(text)]
     parts = {"fenced code": fenced, "code": code, "formulas": formulas, "links": links, "numbers": numbers}
     return {kind: Counter(found) for kind, found in parts.items()}
+
+
+def chinese_has_its_own_punctuation(lesson: Lesson) -> Iterator[str]:
+    texts = [(where, _spoken(zh)) for where, zh, _ in pairs(lesson)]
+    texts += [(where, text) for where, cell in lesson.code for text in chinese_strings(cell.source)]
+    for where, text in texts:
+        yield from (f"{where}: {found!r}" for found in half_width(text))
+
+
+def half_width(text: str) -> list[str]:
+    """Where a comma, colon or the like of English type stands beside Chinese, or in the middle of a list of numbers."""
+    return re.findall(rf"[{HAN}）」][,;:?!]|[,;:?!][{HAN}（「]|[{HAN}]\.(?!\w)|\d[,;]\d\d?(?!\d)", text)
+
+
+def chinese_strings(source: str) -> list[str]:
+    """The strings of a program that are written in Chinese for the greater part."""
+    values = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    texts = [value for value in values if isinstance(value, str)]
+    return [text for text in texts if len(re.findall(f"[{HAN}]", text)) > len(re.findall("[A-Za-z]", text))]
 
 
 # ------------------------------------------------------------------------------------------------------ glossary
@@ -306,7 +328,7 @@ def glossary(folder: Path = FOLDER) -> list[tuple[str, str]]:
     rows = re.findall(r"^\| *(.+?) *\| *(.+?) *\|", (folder / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
     found = []
     for english, chinese in rows:
-        if re.search(HAN, chinese) and english != "English":
+        if re.search(f"[{HAN}]", chinese) and english != "English":
             found += list(zip(english.split(" / "), chinese.split(" / "), strict=True))
     return found
 
@@ -315,8 +337,8 @@ def new_terms(text: str) -> list[tuple[str, str]]:
     """`**对比损失 (contrastive loss)**` or the other way round, as (English, Chinese); a plural counts as its word."""
     found = []
     for first, second in BOLD_TERM.findall(text):
-        one, other = (second, first) if re.search(HAN, first) else (first, second)
-        if re.search(HAN, other) and not re.search(HAN, one):
+        one, other = (second, first) if re.search(f"[{HAN}]", first) else (first, second)
+        if re.search(f"[{HAN}]", other) and not re.search(f"[{HAN}]", one):
             found.append((one.strip().lower(), other.strip()))
     return found
 
@@ -382,6 +404,7 @@ RULES: list[Rule] = [
     links_lead_somewhere,
     both_languages_speak,
     both_languages_say_the_same,
+    chinese_has_its_own_punctuation,
     terms_stand_in_the_glossary,
     one_term_for_one_thing,
 ]

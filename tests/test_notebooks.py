@@ -90,9 +90,9 @@ def new(*cells: NotebookNode, folder: Path = FOLDER) -> Lesson:
 GOOD = [
     prose(
         "## 温度 · Temperature",
-        r"**温度 (temperature)** $\tau$ 为 0.07 时,4,800 句,见 [`loss.py`](../clipedu/loss.py#L1)、"
+        r"**温度 (temperature)** $\tau$ 为 0.07 时，4,800 句，2 万对，见 [`loss.py`](../clipedu/loss.py#L1)、"
         "[下文](#温度-·-Temperature)。",
-        r"A **temperature (温度)** of $\tau$ = 0.07: of 4800 captions see [`loss.py`](../clipedu/loss.py#L1), "
+        r"A **temperature (温度)** of $\tau$ = 0.07: 4800 captions, 20,000 pairs, [`loss.py`](../clipedu/loss.py#L1), "
         "[below](#温度-·-Temperature).",
     ),
     code("print(1 + 1)", printed("2\n")),
@@ -193,6 +193,9 @@ BAD: list[tuple[Rule, Lesson, str]] = [
     (lessons.both_languages_say_the_same, new(both("```\na\n```", "```\nb\n```")), "fenced code"),
     (lessons.both_languages_say_the_same, new(both("[甲](a.md)", "[one](b.md)")), "links"),
     (lessons.both_languages_say_the_same, new(both("![甲](a.png)", "none")), "a.png"),
+    (lessons.chinese_has_its_own_punctuation, new(both("好,对。", "Good.")), "好,"),
+    (lessons.chinese_has_its_own_punctuation, new(both("是 0.06,1 对。", "0.06, 1 pair.")), "6,1"),
+    (lessons.chinese_has_its_own_punctuation, new(code("card(None, '不对:再试', 'wrong')")), "对:"),
     (lessons.terms_stand_in_the_glossary, new(both("**气温 (temperature)**", "**temperature (气温)**")), "not in the"),
     (lessons.terms_stand_in_the_glossary, new(both("**温度 (temperature)**", "temperature")), "in English"),
     (

@@ -13,6 +13,7 @@ else:
     import tomli as tomllib
 
 from tests.conftest import ROOT
+from tests.lessons import chinese_strings, half_width
 
 MODULES = sorted((ROOT / "clipedu").glob("*.py"))
 ALL_MODULES = sorted((ROOT / "clipedu").rglob("*.py"))
@@ -53,6 +54,12 @@ def test_imports_run_one_way() -> None:
 def test_no_module_is_too_long_to_read() -> None:
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ALL_MODULES}
     assert max(lengths.values()) <= 310, lengths
+
+
+def test_chinese_messages_have_chinese_punctuation() -> None:
+    for path in ALL_MODULES:
+        for text in chinese_strings(path.read_text(encoding="utf-8")):
+            assert half_width(text) == [], f"{path.name}: {text}"
 
 
 def test_nothing_that_could_run_a_strangers_code() -> None:
