@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,7 @@ from IPython.display import display
 from PIL import Image
 
 from clipedu.checkpoint import load_model
+from clipedu.classroom.plots import loss_curve
 from clipedu.classroom.source import ROOT
 from clipedu.classroom.view import View, both
 from clipedu.classroom.widgets import TrainingMonitor
@@ -19,6 +21,7 @@ from clipedu.data import ImageTextDataset
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.environment import check_environment
 from clipedu.errors import DatasetError
+from clipedu.files import whole_file
 from clipedu.model import CLIP
 from clipedu.optimization import TrainConfig
 from clipedu.pictures import load_image
@@ -73,7 +76,8 @@ def all_captions(split: str = "train", language: str = "both") -> list[str]:
 def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
     """A small bilingual CLIP: trained here in about a minute, with a live curve, or read if that was done before."""
     config = TrainConfig(epochs=3)
-    final = run_dir / "checkpoints" / "final_model.pt"
+    final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
+    chance = math.log(config.batch_size)
     if not final.is_file():
         train_set = ImageTextDataset(sample_data(), "train", "both")
         tokenizer = SimpleTokenizer()
@@ -82,9 +86,13 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
         model = CLIP(ImageEncoder("efficientnet_lite0", pretrained=True), text_encoder)
         steps = config.epochs * (len(train_set) // config.batch_size)
-        monitor = TrainingMonitor(steps, chance=math.log(config.batch_size))
+        monitor = TrainingMonitor(steps, chance)
         display(monitor)
         train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[monitor])
+        monitor.close()
+        with whole_file(losses) as temporary:
+            temporary.write_text(json.dumps(monitor.losses), encoding="utf-8")
+    display(loss_curve(json.loads(losses.read_text(encoding="utf-8")), chance))
     return load_model(final)
 
 

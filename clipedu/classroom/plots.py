@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
@@ -107,6 +108,44 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
     return _view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
+
+
+def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:
+    """A picture and, beside it, how much each of its pixels `[H, W]` matters to one number; both with its reach."""
+    rows, columns = (gradient > 0).any(1).nonzero().flatten(), (gradient > 0).any(0).nonzero().flatten()
+    top, left = (int(places[0]) if len(places) else 0 for places in (rows, columns))
+    height, width = (int(places[-1] - places[0]) + 1 if len(places) else 0 for places in (rows, columns))
+    figure = _figure(6.4, 3.4)
+    for axis in figure.subplots(1, 2):
+        axis.set(xticks=[], yticks=[])
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color="#E69F00", linewidth=2))
+    figure.axes[0].imshow(_pil(image).resize((gradient.shape[1], gradient.shape[0])))
+    figure.axes[0].set_title("picture", fontsize=9)
+    figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
+    figure.axes[1].set_title("root of the gradient", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return _view(figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}")
+
+
+def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, int, int]] | None = None) -> View:
+    """Small tables of numbers side by side; NaN stays empty. A window (top, left, height, width) is framed."""
+    figure = _figure(sum(0.5 * table.shape[1] + 0.6 for table in tables.values()), 3.0)
+    spaces = figure.subplots(1, len(tables), width_ratios=[t.shape[1] for t in tables.values()], squeeze=False)[0]
+    most = max(float(table.nan_to_num().abs().max()) for table in tables.values())
+    said = []
+    for axis, (name, table) in zip(spaces, tables.items(), strict=True):
+        axis.imshow(table.numpy(), cmap=COSINE_MAP, vmin=-1.5 * most, vmax=1.5 * most)
+        for row, column in np.ndindex(*table.shape):
+            value = float(table[row, column])
+            axis.text(column, row, "" if math.isnan(value) else f"{value:g}", ha="center", va="center", fontsize=10)
+        if name in (windows or {}):
+            top, left, height, width = (windows or {})[name]
+            frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, linewidth=3, clip_on=False)
+            axis.add_patch(frame)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(name, fontsize=9)
+        said.append(f"{name} {table.tolist()}")
+    return _view(figure, f"Tables of numbers: {'; '.join(said)}")
 
 
 # ------------------------------------------------------------------------------------------------------ tokens
@@ -247,7 +286,7 @@ def curves(
     said += _draw_levels(axis, levels or {})
     axis.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    _legend(axis)
     return _view(figure, f"Curves of {y} over {x}: {said}")
 
 
@@ -284,7 +323,7 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
     axis.set_ylabel(y)
     axis.margins(y=0.1)
     if len(inner) > 1 or levels:
-        axis.legend(fontsize=8)
+        _legend(axis)
     return _view(figure, f"Bars of {y}. {said}")
 
 
@@ -297,11 +336,16 @@ def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float]
         colour = sides.get(name, other)
         axis.hist(values.detach().numpy(), bins=bins, range=limits, density=True, alpha=0.55, label=name, color=colour)
     axis.set(xlabel=x, ylabel="density")
-    axis.legend(fontsize=8)
+    _legend(axis)
     said = "; ".join(
         f"{name}: mean {values.mean():.2f}, standard deviation {values.std():.2f}" for name, values in samples.items()
     )
     return _view(figure, f"Histogram of {x}. {said}")
+
+
+def _legend(axis: Axes) -> None:
+    """Above the picture, where it hides nothing."""
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
 
 
 def _draw_levels(axis: Axes, levels: Mapping[str, float]) -> str:
