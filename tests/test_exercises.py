@@ -224,7 +224,7 @@ WRONG: dict[str, list[Wrong]] = {
         ("in the wrong order", "order", lambda similarity, k: similarity.topk(k, dim=0).indices.flip(0).T),
         ("sorts the texts of each image", "shape", lambda similarity, k: similarity.topk(k, dim=1).indices),
         ("forgets to transpose", "transposed", lambda similarity, k: similarity.topk(k, dim=0).indices),
-        ("sorts the texts of the first images", "axis", lambda similarity, k: similarity.argsort(dim=1)[:k, :2]),
+        ("sorts the texts of the first images", "axis", lambda similarity, k: similarity.argsort(dim=1)[:3, :k]),
         ("gives one only", "shape", lambda similarity, k: similarity.argmax(dim=0)),
         ("gives all", "shape", lambda similarity, k: similarity.argsort(dim=0, descending=True).T),
     ],

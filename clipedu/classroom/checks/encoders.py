@@ -11,7 +11,15 @@ from clipedu.classroom.checks.framework import Answer, call, exercise, must, nea
 @exercise
 def output_size(answer: Answer) -> None:
     """Exercise 2.1: `output_size(size, kernel, stride, padding) -> int`, the side after a convolution."""
-    for arguments in ((64, 7, 2, 3), (32, 3, 2, 1), (16, 1, 1, 0), (7, 3, 2, 0), (224, 16, 16, 0), (33, 3, 2, 0)):
+    for arguments in (
+        (64, 7, 2, 3),
+        (28, 5, 1, 0),
+        (32, 3, 2, 1),
+        (16, 1, 1, 0),
+        (7, 3, 2, 0),
+        (224, 16, 16, 0),
+        (33, 3, 2, 0),
+    ):
         size, kernel, stride, padding = arguments
         wanted = nn.Conv2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, size, size)).shape[-1]
         found = call(answer, *arguments)

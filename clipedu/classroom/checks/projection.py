@@ -63,17 +63,17 @@ def normalize(answer: Answer) -> None:
 @exercise
 def cosine_matrix(answer: Answer) -> None:
     """Exercise 3.2: `cosine_matrix(images, texts) -> [I, T]` for vectors of any length."""
-    images = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, -3.0]])
-    texts = torch.tensor([[5.0, 0.0], [0.0, 0.5]])
+    images = torch.tensor([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, -3.0, 4.0], [1.0, 2.0, 2.0]])  # (I=4, E=3)
+    texts = torch.tensor([[5.0, 0.0, 1.0], [0.0, 0.5, 0.5]])  # (T=2, E=3)
     wanted = nn.functional.normalize(images, dim=-1) @ nn.functional.normalize(texts, dim=-1).T
     result = call(answer, images, texts)
     must(
-        not isinstance(result, Tensor) or result.shape != (2, 3),
+        not isinstance(result, Tensor) or result.shape != (2, 4),
         "transposed",
         "转置了：图像应成行，文本应成列",
         "transposed: images must be rows and texts columns",
     )
-    found = tensor(answer, (3, 2), images, texts)
+    found = tensor(answer, (4, 2), images, texts)
     must(
         not near(found, images @ texts.T),
         "not normalized",
@@ -93,9 +93,16 @@ def cosine_matrix(answer: Answer) -> None:
 @exercise
 def best_images(answer: Answer) -> None:
     """Exercise 3.3: `best_images(similarity, k) -> [T, k]`, for each text the k nearest images, the nearest first."""
-    matrix = torch.tensor([[0.9, 0.0], [0.1, 0.4], [0.3, -0.9], [0.5, 0.8]])  # (I=4, T=2)
-    found = tensor(answer, (2, 2), matrix, 2)
-    wanted = torch.tensor([[0, 3], [3, 1]])
+    matrix = torch.tensor([[0.9, 0.0, 0.2], [0.1, 0.4, 0.7], [0.3, -0.9, 0.6], [0.5, 0.8, -0.1]])  # (I=4, T=3)
+    result = call(answer, matrix, 2)
+    must(
+        not isinstance(result, Tensor) or result.shape != (2, 3),
+        "transposed",
+        "转置了：每句话占一行，形状应为 (T, k)",
+        "transposed: each sentence has a row, the shape must be (T, k)",
+    )
+    found = tensor(answer, (3, 2), matrix, 2)
+    wanted = torch.tensor([[0, 3], [3, 1], [1, 2]])
     must(
         not bool((found % 1).any()),
         "values",
@@ -109,7 +116,7 @@ def best_images(answer: Answer) -> None:
         "the order is reversed: the nearest comes first",
     )
     must(
-        not near(found, torch.tensor([[1, 2], [2, 0]])),
+        not near(found, torch.tensor([[1, 2], [2, 0], [3, 0]])),
         "ascending",
         "这是最不像的图像：应从大到小排序",
         "these are the least similar images: sort from large to small",
