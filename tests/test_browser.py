@@ -6,6 +6,7 @@ CLIPEDU_REQUIRE_BROWSER is set, as CI does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -15,10 +16,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson
@@ -37,6 +39,9 @@ VISIBLE_BLOCKS = """([language, wanted]) => {
     const blocks = [...document.querySelectorAll(`.jp-Notebook div[lang=${language}]`)]
     return blocks.filter(block => getComputedStyle(block).display != "none").length == wanted
 }"""
+FINISHED = """last => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+    || [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].at(-1).innerText.trim() == last"""
+DEAD = "Error displaying widget"
 RUN_TIME = 150_000  # ms; notebook 00 may train a model
 
 
@@ -88,7 +93,7 @@ def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             time.sleep(0.5)
-    raise TimeoutError(address)
+    raise AssertionError(f"{address} does not answer")
 
 
 def opened(browser: Browser, lab: str, path: Path) -> Page:
@@ -102,33 +107,52 @@ def opened(browser: Browser, lab: str, path: Path) -> Page:
     return page
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A notebook after Run All, and what its page held before."""
+
+    name: str
+    page: Page
+    saved_images: int
+    still_images: int
+    dead_widgets: int
+
+
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request: pytest.FixtureRequest, browser: Browser, lab: str) -> Iterator[tuple[str, Page]]:
-    """Its name, and the page where Run All has come to its end."""
+def reading(request: pytest.FixtureRequest, browser: Browser, lab: str) -> Iterator[Reading]:
     path: Path = request.param
     page = opened(browser, lab, path)
+    lesson = Lesson.read(path)
+    saved = sum(html.count("<img") for _, html in lesson.shown("text/html"))
+    stills = page.locator(".jp-OutputArea img")
+    with contextlib.suppress(TimeoutError):  # outputs are laid out one after the other
+        stills.nth(saved - 1).wait_for(timeout=10_000)
+    still, dead = stills.count(), page.locator(".widget-slider").count() + page.get_by_text(DEAD).count()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    last = len(Lesson.read(path).code)
-    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(f"[{last}]:", timeout=RUN_TIME)
+    page.wait_for_function(FINISHED, arg=f"[{len(lesson.code)}]:", timeout=RUN_TIME, polling=500)
     bottom = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
     assert bottom
     page.set_viewport_size({"width": 1200, "height": int(bottom["y"] + bottom["height"]) + 60})
-    yield path.stem, page
+    yield Reading(path.stem, page, saved, still, dead)
     page.context.close()
 
 
 class TestNotebook:
-    def test_runs_without_a_word_of_error(self, notebook: tuple[str, Page]) -> None:
-        _, page = notebook
+    def test_it_is_a_still_picture_before_it_is_run(self, reading: Reading) -> None:
+        assert reading.still_images == reading.saved_images > 0
+        assert reading.dead_widgets == 0
+
+    def test_it_runs_without_a_word_of_error(self, reading: Reading) -> None:
         for fault in ("error", "stderr"):
-            expect(page.locator(f'[data-mime-type="application/vnd.jupyter.{fault}"]')).to_have_count(0)
-        expect(page.get_by_text("Error displaying widget")).to_have_count(0)
-        images = page.evaluate("[...document.querySelectorAll('.jp-Notebook img')].map(i => [i.naturalWidth, i.alt])")
+            said = reading.page.locator(f'[data-mime-type="application/vnd.jupyter.{fault}"]')
+            assert said.all_inner_texts() == []
+        expect(reading.page.get_by_text(DEAD)).to_have_count(0)
+        images = reading.page.locator(".jp-Notebook img").evaluate_all("all => all.map(i => [i.naturalWidth, i.alt])")
         assert all(width > 0 and alt.strip() for width, alt in images)
 
-    def test_each_language_alone(self, notebook: tuple[str, Page]) -> None:
-        name, page = notebook
+    def test_each_language_alone(self, reading: Reading) -> None:
+        page = reading.page
         ARTIFACTS.mkdir(exist_ok=True)
         for button, hidden in (("English", "zh"), ("中文", "en"), ("中文 + English", "")):
             page.get_by_role("button", name=button, exact=True).first.click()
@@ -138,25 +162,25 @@ class TestNotebook:
                 wanted = 0 if language == hidden else blocks.count()
                 page.wait_for_function(VISIBLE_BLOCKS, arg=[language, wanted])
             shown = {"zh": "en", "en": "zh", "": "both"}[hidden]
-            page.screenshot(path=ARTIFACTS / f"{name}-{shown}.png")
+            page.screenshot(path=ARTIFACTS / f"{reading.name}-{shown}.png")
 
-    def test_each_slider_moves_its_figure_and_its_number(self, notebook: tuple[str, Page]) -> None:
-        _, page = notebook
+    def test_each_slider_moves_its_figure_and_its_number(self, reading: Reading) -> None:
+        page = reading.page
         sliders = page.locator(".jp-Notebook .widget-slider")
         for number in range(sliders.count()):
             slider = sliders.nth(number)
             handle, readout, box = slider.locator(".noUi-handle"), slider.locator(".widget-readout"), output_of(slider)
             at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
             # An angle looks the same at both ends, so never straight from one to the other.
-            for key in ("Home", "ArrowRight", "End") if at_the_end else ("End", "ArrowLeft", "Home"):
+            for key in ("Home", "PageUp", "End") if at_the_end else ("End", "PageDown", "Home"):
                 before, value = seen(box), readout.inner_text()
                 handle.focus()
                 handle.press(key)
                 expect(readout).not_to_have_text(value)
                 changes(box, before)
 
-    def test_each_text_box_answers(self, notebook: tuple[str, Page]) -> None:
-        _, page = notebook
+    def test_each_text_box_answers(self, reading: Reading) -> None:
+        page = reading.page
         boxes = page.locator(".jp-Notebook .widget-text input")
         for number in range(boxes.count()):
             text, box = boxes.nth(number), output_of(boxes.nth(number))
@@ -169,8 +193,8 @@ class TestNotebook:
             text.press("Enter")
             expect(box).to_contain_text("nothing to show yet")
 
-    def test_each_button_answers(self, notebook: tuple[str, Page]) -> None:
-        _, page = notebook
+    def test_each_button_answers(self, reading: Reading) -> None:
+        page = reading.page
         rows = page.locator(".jp-Notebook .widget-toggle-buttons")
         for number in range(1, rows.count()):  # the first is the language switch
             row, box = rows.nth(number), output_of(rows.nth(number))
@@ -208,14 +232,3 @@ def changes(output: Locator, before: tuple[list[str], str]) -> None:
             return
         output.page.wait_for_timeout(100)
     raise AssertionError(f"nothing changed: {before[1]}")
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_still_pictures_before_anything_is_run(path: Path, browser: Browser, lab: str) -> None:
-    page = opened(browser, lab, path)
-    saved = sum(html.count("<img") for _, html in Lesson.read(path).shown("text/html"))
-    assert saved > 0
-    expect(page.locator(".jp-OutputArea img")).to_have_count(saved)
-    expect(page.get_by_text("Error displaying widget")).to_have_count(0)
-    expect(page.locator(".widget-slider")).to_have_count(0)
-    page.context.close()

@@ -209,9 +209,13 @@ def test_training_monitor() -> None:
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 UNIT = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 2.0], [0.0, 3.0, 4.0]]), dim=-1)
+BOX = torch.zeros(8, 8)
+BOX[2:5, 1:3] = 0.5
 PLOTS: dict[str, Callable[[], View]] = {
     "pictures": lambda: plots.pictures([PICTURE, torch.zeros(3, 8, 8, dtype=torch.uint8)], ["a", "b"], ["甲", "乙"]),
     "feature_maps": lambda: plots.feature_maps({"stem": torch.rand(4, 8, 8), "last": torch.rand(9, 2, 2)}),
+    "gradient_map": lambda: plots.gradient_map(PICTURE, BOX, "stage 1"),
+    "grids": lambda: plots.grids({"a": torch.eye(2), "b": torch.tensor([[torch.nan, 2.0]])}, {"a": (0, 0, 1, 2)}),
     "similarity": lambda: plots.similarity(torch.eye(3), [PICTURE] * 3, ["one", "two", "three"]),
     "heat_map": lambda: plots.heat_map(torch.rand(2, 3), ["a", "b"], ["c", "d", "e"], "attention"),
     "on_the_circle": lambda: plots.on_the_circle(torch.eye(2), -torch.eye(2), "four"),
@@ -294,6 +298,12 @@ def test_circle_and_sphere_tell_places_and_angles() -> None:
     assert "T1 (0.00, 0.50)" in said
     axes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     assert "2 pairs on the unit sphere, 90 degrees" in plots.on_the_sphere(axes, axes.flip(0)).text
+
+
+def test_gradient_and_tables_tell_their_numbers() -> None:
+    assert "box of 2 x 3 pixels. stage 1" in PLOTS["gradient_map"]().text
+    assert "box of 0 x 0 pixels" in plots.gradient_map(PICTURE, torch.zeros(8, 8)).text
+    assert PLOTS["grids"]().text == "Tables of numbers: a [[1.0, 0.0], [0.0, 1.0]]; b [[nan, 2.0]]"
 
 
 def test_curves_bars_and_histogram_tell_their_numbers() -> None:

@@ -146,13 +146,54 @@ def spread(explorer: Explorer) -> None:
         assert measured == pytest.approx(predicted, rel=0.05)
 
 
+def recolour(explorer: Explorer) -> None:
+    for blue, wanted in ((0.0, "red"), (0.5, ""), (1.0, "blue")):
+        said = at(explorer, blue=blue).text
+        guess = re.findall(r"seen as (\w+)", said)[0]
+        cosines = {name: float(value) for name, value in re.findall(r"(\w+): cosine (-?[\d.]+)", said)}
+        assert guess == max(cosines, key=lambda name: cosines[name])
+        assert wanted in ("", guess)
+        assert all(-1 <= value <= 1 for value in cosines.values())
+
+
+def show_step(explorer: Explorer) -> None:
+    row, middle = [2.0, 2.0, 0.0, -2.0], [3.0, 3.0, 0.0, -3.0]
+    for step in (1, 8, 16):
+        result = at(explorer, step=step).text.partition(f"result after step {step} ")[2]
+        assert numbers(result) == (row + middle + middle + row)[:step], "one number a step"
+        assert result.count("nan") == 16 - step
+
+
+def look_back(explorer: Explorer) -> None:
+    widths = [numbers(at(explorer, stage=stage).text.partition("one cell sees")[2])[0] for stage in (1, 4, 7)]
+    assert widths[0] == 7
+    assert 7 < widths[1] < widths[2] <= 224
+
+
+def attend(explorer: Explorer) -> None:
+    for head in (0, 4, 7):
+        said = at(explorer, head=head).text
+        words = said.splitlines()[0].split()
+        assert f"head {head}" in said
+        assert f"{len(words)} rows and {len(words)} columns" in said
+
+
+def pad_more(explorer: Explorer) -> None:
+    changes = [numbers(at(explorer, extra=extra).text.partition("without the mask: ")[2])[0] for extra in (0, 20, 40)]
+    assert changes[0] == 0 < 0.05 < changes[1] <= changes[2]
+
+
 def keep(explorer: Explorer) -> None:
     recalls = [numbers(re.findall(r"R@1 ([\d.]+) at", at(explorer, k=k).text)[0])[0] for k in (1, 32, 64)]
     assert recalls[0] < 0.2 < 0.7 < recalls[1] <= recalls[2] + 0.05 <= 1.05
 
 
 NUMBERS: dict[str, Callable[[Explorer], None]] = {
-    f.__name__: f for f in (truncate, choose_vocabulary, show_merges, turn, spread, keep)
+    f.__name__: f
+    for f in (
+        *(recolour, truncate, choose_vocabulary, show_merges),
+        *(show_step, look_back, attend, pad_more, turn, spread, keep),
+    )
 }
 
 
