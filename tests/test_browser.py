@@ -41,6 +41,10 @@ VISIBLE_BLOCKS = """([language, wanted]) => {
 }"""
 FINISHED = """last => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
     || [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].at(-1).innerText.trim() == last"""
+WHOLE_HEIGHT = """() => {
+    const [first, last] = [0, -1].map(place => [...document.querySelectorAll(".jp-Notebook .jp-Cell")].at(place))
+    return Math.ceil(last.getBoundingClientRect().bottom - first.getBoundingClientRect().top) + 200
+}"""
 DEAD = "Error displaying widget"
 RUN_TIME = 150_000  # ms; notebook 00 may train a model
 
@@ -63,6 +67,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab that serves a copy of the notebooks and knows no settings of the user's."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", home / "served" / "notebooks")
+    settings = home / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')  # lays out every cell at once, not only those in sight
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -97,8 +104,8 @@ def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def opened(browser: Browser, lab: str, path: Path) -> Page:
-    """The notebook in a window so tall that every cell is laid out."""
-    page = browser.new_context(viewport={"width": 1200, "height": 24_000}).new_page()
+    """The notebook, not yet run."""
+    page = browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
     page.goto(lab.format(path.name))
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
     cells = len(Lesson.read(path).notebook.cells)
@@ -131,9 +138,6 @@ def reading(request: pytest.FixtureRequest, browser: Browser, lab: str) -> Itera
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(FINISHED, arg=f"[{len(lesson.code)}]:", timeout=RUN_TIME, polling=500)
-    bottom = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
-    assert bottom
-    page.set_viewport_size({"width": 1200, "height": int(bottom["y"] + bottom["height"]) + 60})
     yield Reading(path.stem, page, saved, still, dead)
     page.context.close()
 
@@ -162,7 +166,9 @@ class TestNotebook:
                 wanted = 0 if language == hidden else blocks.count()
                 page.wait_for_function(VISIBLE_BLOCKS, arg=[language, wanted])
             shown = {"zh": "en", "en": "zh", "": "both"}[hidden]
+            page.set_viewport_size({"width": 1200, "height": page.evaluate(WHOLE_HEIGHT)})
             page.screenshot(path=ARTIFACTS / f"{reading.name}-{shown}.png")
+            page.set_viewport_size({"width": 1200, "height": 1600})
 
     def test_each_slider_moves_its_figure_and_its_number(self, reading: Reading) -> None:
         page = reading.page
