@@ -7,6 +7,7 @@ CLIPEDU_REQUIRE_BROWSER is set, as CI does.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -46,6 +47,10 @@ WHOLE_HEIGHT = """() => {
     return Math.ceil(last.getBoundingClientRect().bottom - first.getBoundingClientRect().top) + 200
 }"""
 DEAD = "Error displaying widget"
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # lay out every cell, not only those in sight
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no pop-up in pictures
+}
 RUN_TIME = 150_000  # ms; notebook 00 may train a model
 
 
@@ -67,16 +72,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab that serves a copy of the notebooks and knows no settings of the user's."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", home / "served" / "notebooks")
-    settings = home / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"windowingMode": "none"}')  # lays out every cell at once, not only those in sight
+    for name, settings in SETTINGS.items():
+        path = home / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(settings))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     folders = "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.news_url="),
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", f"--ServerApp.root_dir={home / 'served'}"),
         f"--IdentityProvider.token={token}",
     ]
