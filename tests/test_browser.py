@@ -51,7 +51,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # lay out every cell, not only those in sight
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no pop-up in pictures
 }
-RUN_TIME = 150_000  # ms; notebook 00 may train a model
+RUN_TIME = 240_000  # ms; notebook 00 may train a model
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", f"--ServerApp.root_dir={home / 'served'}"),
         f"--IdentityProvider.token={token}",
     ]
-    environment = os.environ | {name: str(home / name) for name in folders}
+    # One thread for PyTorch: on two cores, its threads and the browser's would wait for one another most of the time.
+    environment = os.environ | {name: str(home / name) for name in folders} | {"OMP_NUM_THREADS": "1"}
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
