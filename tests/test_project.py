@@ -52,8 +52,9 @@ def test_imports_run_one_way() -> None:
 
 
 def test_no_module_is_too_long_to_read() -> None:
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ALL_MODULES}
-    assert max(lengths.values()) <= 310, lengths
+    for path in ALL_MODULES:
+        most = 310 if path in MODULES else 400  # the classroom's plots stand in a row, each by itself
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path.name
 
 
 def test_chinese_messages_have_chinese_punctuation() -> None:
