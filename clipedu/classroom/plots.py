@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -318,7 +319,7 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
     )
     said += _draw_levels(axis, levels or {})
     labels, font = _font_for(groups)
-    tilt = {"rotation": 60, "ha": "right"} if len(groups) > 8 else {}
+    tilt: dict[str, Any] = {"rotation": 60, "ha": "right"} if len(groups) > 8 else {}
     axis.set_xticks(range(len(groups)), labels, fontproperties=font, **tilt)
     axis.set_ylabel(y)
     axis.margins(y=0.1)
