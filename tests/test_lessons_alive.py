@@ -120,7 +120,8 @@ def choose_vocabulary(explorer: Explorer) -> None:
         view = at(explorer, vocab_size=size)
         shares.append([float(percent) for percent in re.findall(r"tokens: ([\d.]+)%", view.text)])
     for small, middle, large in zip(*shares, strict=True):
-        assert 100 > small > 40 > middle > large > 0
+        assert 100 > small > middle > large > 0
+        assert small > large + 20
 
 
 def show_merges(explorer: Explorer) -> None:
