@@ -139,7 +139,7 @@ class TextEncoder(nn.Module):
             out, which learns faster on small data.
 
     Initialisation follows OpenAI's text model (Radford et al. 2021 and its published code): PyTorch's default
-    N(0, 1) embeddings would drown the signal of a model this small.
+    N(0, 1) embeddings would drown what `[CLS]` takes from the other tokens.
     """
 
     def __init__(

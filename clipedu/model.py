@@ -75,7 +75,10 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the scale within [1, 100], to be called after each optimizer step (same paper, section 2.5)."""
+        """Keep the scale within [1, 100], to be called after each optimizer step.
+
+        The upper limit is the paper's (section 2.5); below 1 a scale would only blur the cosines further.
+        """
         self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
 

@@ -12,7 +12,7 @@ import torch
 from IPython.display import display
 from PIL import Image
 
-from clipedu.checkpoint import load_model
+from clipedu.checkpoint import clear_run, load_model
 from clipedu.classroom.plots import loss_curve
 from clipedu.classroom.source import ROOT
 from clipedu.classroom.view import View, both
@@ -79,6 +79,7 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
     final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
     if not final.is_file():
+        clear_run(run_dir)  # a run that was broken off: it takes a minute only, and its curve shall be whole
         train_set = ImageTextDataset(sample_data(), "train", "both")
         tokenizer = SimpleTokenizer()
         tokenizer.build_vocab(train_set.all_captions()[0])

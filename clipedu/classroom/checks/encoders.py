@@ -53,7 +53,7 @@ def output_size(answer: Answer) -> None:
 
 @exercise
 def mean_pool(answer: Answer) -> None:
-    """Exercise 2.2: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
+    """Exercise 2.3: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
     hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, -50.0]], [[6.0, 0.0], [0.0, 3.0], [3.0, 3.0]]])  # (2, 3, 2)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     found = tensor(answer, (2, 2), hidden, mask)
@@ -93,7 +93,7 @@ def mean_pool(answer: Answer) -> None:
 
 @exercise
 def receptive_field(answer: Answer) -> None:
-    """Exercise 2.3: `receptive_field(layers) -> int` for a list of (kernel, stride), the first layer first."""
+    """Exercise 2.2: `receptive_field(layers) -> int` for a list of (kernel, stride), the first layer first."""
     for layers, wanted in (
         ([(3, 1)], 3),
         ([(3, 1), (3, 1)], 5),
