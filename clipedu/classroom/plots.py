@@ -223,7 +223,7 @@ def heat_map(
 # --------------------------------------------------------------------------------------------- points and arrows
 
 
-def on_the_circle(images: Tensor, texts: Tensor, title: str = "", labels: Sequence[str] = ()) -> View:
+def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> View:
     """Vectors of the plane, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
     images, texts = images.detach().float(), texts.detach().float()
     reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.2
@@ -231,20 +231,15 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "", labels: Sequen
     axis = figure.subplots()
     angle = np.linspace(0, 2 * math.pi, 200)
     axis.plot(np.cos(angle), np.sin(angle), "--", color="grey", linewidth=1)
-    sides = ((images, IMAGE_COLOUR, "I"), (texts, TEXT_COLOUR, "T"))
-    names = iter(labels)
-    for vectors, colour, letter in sides:
+    said = []
+    for vectors, colour, letter in ((images, IMAGE_COLOUR, "I"), (texts, TEXT_COLOUR, "T")):
         for number, (x, y) in enumerate(vectors.tolist(), 1):
             axis.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
-            axis.text(x * 1.06, y * 1.06, next(names, f"{letter}{number}"), color=colour, ha="center", va="center")
+            axis.text(x * 1.06, y * 1.06, f"{letter}{number}", color=colour, ha="center", va="center")
+            said.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
     axis.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
     axis.axvline(0, color="lightgrey", linewidth=0.8, zorder=0)
-    said = [
-        f"{letter}{number} ({x:.2f}, {y:.2f})"
-        for vectors, _, letter in sides
-        for number, (x, y) in enumerate(vectors.tolist(), 1)
-    ]
     return _view(figure, f"Arrows beside the unit circle: {', '.join(said)}" + (f"; {title}" if title else ""))
 
 

@@ -20,30 +20,27 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, draw: Callable[..., View], controls: dict[str, ipywidgets.Widget]) -> None:
         self.draw, self.controls = draw, controls
         self.output = ipywidgets.HTML()
-        self.view = self._draw()
         super().__init__([*controls.values(), self.output])
         for control in controls.values():
             control.observe(self._update, "value")
+        self._update()
 
-    def _draw(self) -> View:
-        values = {name: control.value for name, control in self.controls.items()}
+    def _update(self, _: Any = None) -> None:
+        self.view = self._draw({name: control.value for name, control in self.controls.items()})
+        self.output.value = self.view.html
+
+    def _draw(self, values: dict[str, Any]) -> View:
         if any(isinstance(value, str) and not value.strip() for value in values.values()):
-            self.view = card(
+            return card(
                 None, "还没有内容：请写点什么，再按回车", "nothing to show yet: write something, then press Enter"
             )
-        else:
-            try:
-                self.view = self.draw(**values)
-            except ClipEduError as error:
-                self.view = card(False, error.zh, error.en)
-            except Exception as error:  # a widget's error would vanish in the log
-                said = f"{type(error).__name__}: {error}"
-                self.view = card(False, f"这一步出错了：{said}", f"this went wrong: {said}")
-        self.output.value = self.view.html
-        return self.view
-
-    def _update(self, _: Any) -> None:
-        self._draw()
+        try:
+            return self.draw(**values)
+        except ClipEduError as error:
+            return card(False, error.zh, error.en)
+        except Exception as error:  # a widget's error would vanish in the log
+            said = f"{type(error).__name__}: {error}"
+            return card(False, f"这一步出错了：{said}", f"this went wrong: {said}")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
