@@ -16,7 +16,10 @@ CJK_FONTS = (  # what the systems call their fonts with Chinese characters
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC",
     "PingFang SC", "Heiti SC", "Hiragino Sans GB", "Arial Unicode MS", "Microsoft YaHei", "SimHei", "SimSun",
 )  # fmt: skip
-_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji")
+_PACKAGES = (
+    "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
+    "scikit-image",
+)  # fmt: skip
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -165,6 +165,7 @@ WRONG: dict[str, list[Wrong]] = {
         ("cuts to the shortest", "shape", lambda rows: 2 * (torch.tensor([row[:3] for row in rows]),)),
         ("gives lists", "type", lambda rows: (padded(rows).tolist(), mask_of(rows).tolist())),
         ("gives ids alone", "type", padded),
+        ("gives floats", "dtype", lambda rows: (padded(rows).float(), mask_of(rows))),
     ],
     "output_size": [
         ("divides with /", "float", lambda size, k, s, p: (size + 2 * p - k) / s + 1),

@@ -181,7 +181,7 @@ def similarity(
         for row, column in np.ndindex(rows, columns):
             value = float(matrix[row, column])
             colour = "white" if abs(value) > 0.6 else "black"
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            axis.text(column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=8, color=colour)
         axis.set_xticks(range(columns), names, color=TEXT_COLOUR, fontsize=9, fontproperties=font)
         if texts:
             axis.tick_params(axis="x", rotation=30)

@@ -39,8 +39,8 @@ def output_size(answer: Answer) -> None:
         must(
             found != wanted - 1,
             "minus one",
-            f"{said}，少了 1：卷积核的起点也是一个位置",
-            f"{said}, one too few: the kernel's first place counts as well",
+            f"{said}，少了 1：卷积核的起点也是一个位置，填充要算两边",
+            f"{said}, one too few: the kernel's first place counts as well, and padding is added on both sides",
         )
         must(
             found != wanted + 1,

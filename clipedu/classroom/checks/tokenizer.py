@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from clipedu.classroom.checks.framework import Answer, Refused, call, exercise, must, tensor
 from clipedu.tokenizer import CLS, PAD, SEP, UNK
 
@@ -145,6 +147,12 @@ def pad(answer: Answer) -> None:
         "type",
         "应返回两样东西：input_ids, attention_mask",
         "two things must come back: input_ids, attention_mask",
+    )
+    must(
+        not any(isinstance(part, Tensor) and part.is_floating_point() for part in result),
+        "dtype",
+        "编号和掩码应是整数：嵌入表不能用小数来查",
+        "ids and mask must be whole numbers: an embedding cannot be looked up by a float",
     )
     input_ids, attention_mask = (tensor(lambda part: part, (2, 4), part) for part in result)
     must(
