@@ -82,6 +82,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     add("--epochs", type=int)
     add("--batch-size", type=int)
     add("--lr", type=float, help="峰值学习率 | peak learning rate")
+    add("--image-lr-scale", type=float, help="图像编码器的学习率是它的几倍 | the image encoder's share of it")
     add("--weight-decay", type=float)
     add("--warmup", type=float, help="占总步数的比例 | share of all steps")
     add("--clip-norm", type=float)

@@ -70,6 +70,26 @@ def contrastive_loss(
     return torch.stack(losses).sum() / batch_size
 
 
+def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
+    """Every image-text pair judged by itself: do the two belong together? (Zhai et al. 2023, SigLIP, section 3.2)
+
+    No softmax, so no pair needs the rest of the batch; the bias starts near -10, for most pairs do not belong together.
+
+    Args:
+        image_embedding: `[B, E]`, rows of length 1.
+        text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
+        logit_scale: scalar, the logarithm of the factor on the cosines.
+        logit_bias: scalar, added to every logit.
+
+    Returns:
+        A float32 scalar with gradient: summed over all B * B pairs, divided by B.
+    """
+    with torch.autocast(image_embedding.device.type, enabled=False):
+        logits = logit_scale.float().exp() * image_embedding.float() @ text_embedding.float().T + logit_bias  # (B, B)
+        signs = 2 * torch.eye(len(logits), device=logits.device) - 1  # 1 for a pair, -1 for all others
+        return -F.logsigmoid(signs * logits).sum() / len(logits)
+
+
 def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) -> Tensor:
     """Summed over the rows of `logits`; `right` holds the column of each row's own partner."""
     if caption_ids is None:

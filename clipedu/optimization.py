@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -22,6 +23,7 @@ class TrainConfig:
         epochs: passes over the training pictures.
         batch_size: pairs per step, over all processes together.
         lr: peak learning rate, reached after `warmup` (a fraction of all steps), then a cosine down to 0.
+        image_lr_scale: the image encoder's share of `lr`; a pretrained one may want less than 1.
         weight_decay: of AdamW, on matrices only.
         clip_norm: the gradient's norm is cut to this.
         image_size: side of the pictures in px.
@@ -33,6 +35,7 @@ class TrainConfig:
     epochs: int = 10
     batch_size: int = 64
     lr: float = 5e-4
+    image_lr_scale: float = 1.0
     weight_decay: float = 0.05
     warmup: float = 0.03
     clip_norm: float = 1.0
@@ -42,7 +45,8 @@ class TrainConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        limits = {"epochs": 1, "batch_size": 2, "image_size": 16, "lr": 0, "weight_decay": 0, "clip_norm": 0}
+        limits = {"epochs": 1, "batch_size": 2, "image_size": 16, "lr": 0, "image_lr_scale": 0}
+        limits |= {"weight_decay": 0, "clip_norm": 0}
         for name, least in limits.items():
             value = getattr(self, name)
             if not math.isfinite(value) or value < least:
@@ -57,13 +61,19 @@ class TrainConfig:
 
 
 def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
-    """AdamW; no weight decay on biases, norms and `logit_scale` (chosen by shape) nor on position embeddings."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    positions = model.text_encoder.position_embedding.weight
-    kept = [parameter for parameter in trainable if parameter.ndim <= 1 or parameter is positions]
-    decayed = [parameter for parameter in trainable if parameter.ndim > 1 and parameter is not positions]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return AdamW(groups, lr=config.lr, fused=model.logit_scale.device.type in ("cpu", "cuda"))
+    """AdamW; no weight decay on biases, norms and `logit_scale` (chosen by shape) nor on position embeddings.
+
+    The image encoder learns at `config.image_lr_scale` times the rate of all else, which is that of the first group.
+    """
+    positions, image_encoder = model.text_encoder.position_embedding.weight, set(model.image_encoder.parameters())
+    groups: dict[tuple[float, float], list[Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            lr = config.lr * (config.image_lr_scale if parameter in image_encoder else 1)
+            decay = 0.0 if parameter.ndim <= 1 or parameter is positions else config.weight_decay
+            groups.setdefault((lr, decay), []).append(parameter)  # logit_scale comes first of all
+    settings = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
+    return AdamW(settings, lr=config.lr, fused=model.logit_scale.device.type in ("cpu", "cuda"))
 
 
 def make_scheduler(optimizer: Optimizer, config: TrainConfig, steps: int) -> LambdaLR:

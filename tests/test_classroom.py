@@ -30,6 +30,7 @@ from clipedu.classroom import (
     show_source,
 )
 from clipedu.classroom.execute import WIDGET, execute
+from clipedu.classroom.plots.drawing import COSINE_MAP, font_for
 from clipedu.errors import ClipEduError, ConfigError, DatasetError
 from clipedu.loss import contrastive_loss
 from tests.conftest import ROOT
@@ -220,10 +221,20 @@ PLOTS: dict[str, Callable[[], View]] = {
     "heat_map": lambda: plots.heat_map(torch.rand(2, 3), ["a", "b"], ["c", "d", "e"], "attention"),
     "on_the_circle": lambda: plots.on_the_circle(torch.eye(2), -torch.eye(2), "four"),
     "on_the_sphere": lambda: plots.on_the_sphere(UNIT, UNIT.flip(1), "two"),
-    "curves": lambda: plots.curves({"a": ([1, 2], [3.0, 4.0])}, "across", "up", {"level": 3.5}),
+    "curves": lambda: plots.curves(
+        {"a": ([1, 2], [3.0, 4.0])}, "across", "up", {"level": 3.5}, ranges={"a": ([2.9, 3.8], [3.1, 4.2])}
+    ),
     "loss_curve": lambda: plots.loss_curve([3.0, 2.0], 2.77, predicted=3.1),
     "bars": lambda: plots.bars({"one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, "height", {"chance": 0.5}),
     "histogram": lambda: plots.histogram({"x": torch.tensor([1.0, 2.0, 3.0])}, "value"),
+    "temperature_panel": lambda: plots.temperature_panel(
+        torch.eye(3),
+        1,
+        torch.tensor([0.2, 0.6, 0.2]),
+        torch.tensor([0.2, -0.4, 0.2]),
+        {"loss": ([0.1, 1], [0.5, 2])},
+        0.1,
+    ),
     "tokens": lambda: plots.tokens(["[CLS]", "red", "圆", "<b>"], [2, 7, 9, 1]),
 }
 
@@ -238,7 +249,7 @@ def test_all_plots_are_tested() -> None:
     functions = {
         name
         for name, f in vars(plots).items()
-        if callable(f) and getattr(f, "__module__", "") == plots.__name__ and not name.startswith("_")
+        if callable(f) and getattr(f, "__module__", "").startswith(plots.__name__) and not name.startswith("_")
     }
     assert functions == set(PLOTS)
 
@@ -281,7 +292,7 @@ def test_similarity_of_more_than_can_be_labelled() -> None:
 
 def test_the_similarity_scale_is_fixed() -> None:
     """A cosine of 0.5 has the colour three quarters up the scale, even where nothing is more similar."""
-    wanted = tuple(round(255 * part) for part in colormaps[plots.COSINE_MAP](0.75)[:3])
+    wanted = tuple(round(255 * part) for part in colormaps[COSINE_MAP](0.75)[:3])
     for value, found in ((0.5, True), (1.0, False)):
         picture = decoded(plots.similarity(torch.full((12, 12), value)))[0].convert("RGB")
         near = [
@@ -331,11 +342,11 @@ def test_no_pictures_says_so() -> None:
 
 def test_without_a_chinese_font_labels_stay_legible(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = ["red", "红色", "圆"]
-    monkeypatch.setattr("clipedu.classroom.plots.find_cjk_font", lambda: None)
-    assert plots._font_for(labels) == (["red", "#1", "#2"], None)
-    monkeypatch.setattr("clipedu.classroom.plots.find_cjk_font", lambda: Path("font.ttf"))
-    assert plots._font_for(labels)[0] == labels
-    assert plots._font_for(["red"]) == (["red"], None)
+    monkeypatch.setattr("clipedu.classroom.plots.drawing.find_cjk_font", lambda: None)
+    assert font_for(labels) == (["red", "#1", "#2"], None)
+    monkeypatch.setattr("clipedu.classroom.plots.drawing.find_cjk_font", lambda: Path("font.ttf"))
+    assert font_for(labels)[0] == labels
+    assert font_for(["red"]) == (["red"], None)
 
 
 @pytest.mark.filterwarnings("error")
@@ -343,7 +354,7 @@ def test_without_a_chinese_font_labels_stay_legible(monkeypatch: pytest.MonkeyPa
 def test_chinese_labels_leave_no_warning(font: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a glyph matplotlib warns and draws a box; neither may happen, with a font or without."""
     if not font:
-        monkeypatch.setattr("clipedu.classroom.plots.find_cjk_font", lambda: None)
+        monkeypatch.setattr("clipedu.classroom.plots.drawing.find_cjk_font", lambda: None)
     labels = ["红色", "圆"]
     assert plots.similarity(torch.eye(2), texts=labels)
     assert plots.heat_map(torch.eye(2), labels, labels, "attention")

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from clipedu import contrastive_loss
 from clipedu.errors import ConfigError
+from clipedu.loss import sigmoid_loss
 
 SCALE = torch.tensor(math.log(1 / 0.07))
 
@@ -67,6 +68,20 @@ def test_equals_open_clip() -> None:
     images, texts = unit(16, 8), unit(16, 8, seed=1)
     theirs = open_clip.ClipLoss()(images, texts, SCALE.exp())
     torch.testing.assert_close(contrastive_loss(images, texts, SCALE), theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_sigmoid_loss_equals_open_clip_and_the_loop() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    images, texts, bias = unit(16, 8), unit(16, 8, seed=1), torch.tensor(-10.0)
+    found = sigmoid_loss(images, texts, SCALE, bias)
+    torch.testing.assert_close(found, open_clip.loss.SigLipLoss()(images, texts, SCALE.exp(), bias))
+    total = 0.0
+    for i, image in enumerate(images.double()):
+        for j, text in enumerate(texts.double()):
+            logit = math.exp(SCALE.item()) * float(image @ text) - 10
+            total += math.log1p(math.exp(-logit if i == j else logit))
+    assert found.item() == pytest.approx(total / 16, rel=1e-6)
+    assert sigmoid_loss(images, images, SCALE, bias) < found
 
 
 def test_wrong_versions_differ() -> None:

@@ -205,7 +205,7 @@ def test_weight_decay_groups() -> None:
     tokenizer = SimpleTokenizer()
     tokenizer.build_vocab(["a b c"])
     model = small_model(tokenizer)
-    decayed, kept = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    kept, decayed = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
     names = {parameter: name for name, parameter in model.named_parameters()}
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
     kept_names = {names[parameter] for parameter in kept["params"]}
@@ -213,6 +213,17 @@ def test_weight_decay_groups() -> None:
     assert "image_encoder.model.layer2.0.downsample.1.weight" in kept_names  # a batch norm without "bn" in its name
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_the_image_encoder_learns_at_its_own_rate() -> None:
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab(["a b c"])
+    model = small_model(tokenizer)
+    groups = make_optimizer(model, TrainConfig(lr=1e-3, image_lr_scale=0.1)).param_groups
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[parameter] == pytest.approx(1e-4 if name.startswith("image_encoder") else 1e-3), name
+    assert groups[0]["lr"] == 1e-3, "the history tells the rate of all else"
 
 
 def test_schedule() -> None:

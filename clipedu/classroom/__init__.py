@@ -6,16 +6,18 @@ from clipedu.classroom.language import language_switch
 from clipedu.classroom.lessons import all_captions, eight_pairs, environment_card, sample_data, trained_model
 from clipedu.classroom.source import show_source
 from clipedu.classroom.view import View, card, errors_as_cards
-from clipedu.classroom.widgets import TrainingMonitor, explore
+from clipedu.classroom.widgets import Log, TrainingMonitor, dashboard, explore
 
 errors_as_cards()
 
 __all__ = [
+    "Log",
     "TrainingMonitor",
     "View",
     "all_captions",
     "card",
     "check",
+    "dashboard",
     "eight_pairs",
     "environment_card",
     "explore",

@@ -1,17 +1,26 @@
-"""Things to move: sliders, menus and text boxes around a function, and a live curve for training."""
+"""Things to move: sliders, buttons and text boxes around a function, a live curve, and a dashboard for training."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import ipywidgets
 
-from clipedu.classroom.plots import loss_curve
+from clipedu.classroom.plots import curves, loss_curve
 from clipedu.classroom.view import View, card
 from clipedu.errors import ClipEduError
 from clipedu.history import Record
+
+
+class Log(NamedTuple):
+    """A slider whose steps multiply: from `least` to `most`, beginning at `start`, all above 0."""
+
+    least: float
+    most: float
+    start: float
 
 
 class Explorer(ipywidgets.VBox):
@@ -50,8 +59,9 @@ class Explorer(ipywidgets.VBox):
 def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
     """Move a value and see `draw(**values)` follow.
 
-    Each control is named like the argument it sets: `(least, most, step, start)` makes a slider, a list a row of
-    buttons, a str a text box (Enter sends it). The first view is drawn from the starting values.
+    Each control is named like the argument it sets: `(least, most, step, start)` makes a slider, `Log(least, most,
+    start)` one whose steps multiply, a list a row of buttons, a str a text box (Enter sends it). The first view is
+    drawn from the starting values.
     """
     return Explorer(draw, {name: _control(name, given) for name, given in controls.items()})
 
@@ -63,6 +73,9 @@ def _control(name: str, given: Any) -> ipywidgets.Widget:
         return ipywidgets.Text(given, description=name, continuous_update=False, style=style, layout=layout)
     if isinstance(given, list):
         return ipywidgets.ToggleButtons(options=given, description=name, style=style | {"button_width": "auto"})
+    if isinstance(given, Log):
+        ends = {"min": math.log10(given.least), "max": math.log10(given.most), "step": 0.05, "readout_format": ".2g"}
+        return ipywidgets.FloatLogSlider(given.start, **ends, description=name, style=style, layout=layout)
     least, most, step, start = given
     kind = ipywidgets.IntSlider if all(isinstance(number, int) for number in given) else ipywidgets.FloatSlider
     return kind(start, min=least, max=most, step=step, description=name, style=style, layout=layout)
@@ -91,3 +104,88 @@ class TrainingMonitor(ipywidgets.VBox):
             self.line.value = f"step {record['step']}/{self.bar.max}  loss {record['loss']:.3f}"
             self.curve.value = loss_curve(self.losses, self.chance).html
             self.drawn = time.monotonic()
+
+
+class Dashboard(ipywidgets.VBox):
+    """Sliders and a button around a training run; the losses of every run join one picture.
+
+    Args:
+        run: called with the sliders' values; an iterator over the losses of its steps.
+        chance: the loss of a guess, as a function of the same values; None draws no line.
+        controls: as for `explore`.
+
+    The kernel's stop button ends a run early; what it had is kept and drawn.
+    """
+
+    def __init__(
+        self, run: Callable[..., Iterator[float]], chance: Callable[..., float] | None, controls: dict[str, Any]
+    ) -> None:
+        self.run, self.chance = run, chance
+        self.controls = {name: _control(name, given) for name, given in controls.items()}
+        self.runs: dict[str, list[float]] = {}
+        self.levels: dict[str, float] = {}
+        self.button = ipywidgets.Button(description="运行 · Run", icon="play", button_style="primary")
+        self.clear = ipywidgets.Button(description="清空 · Clear", icon="trash")
+        self.line, self.output = ipywidgets.Label(), ipywidgets.HTML()
+        super().__init__([*self.controls.values(), ipywidgets.HBox([self.button, self.clear]), self.line, self.output])
+        self.button.on_click(lambda _: self.start())
+        self.clear.on_click(lambda _: self.forget())
+        self.forget()
+
+    def start(self, **values: Any) -> None:
+        """One run with the sliders as they stand, after setting those named here."""
+        for name, value in values.items():
+            self.controls[name].value = value
+        settings = {name: control.value for name, control in self.controls.items()}
+        name = f"{len(self.runs) + 1}: " + ", ".join(f"{key} {value:.3g}" for key, value in settings.items())
+        losses = self.runs[name] = []
+        if self.chance:
+            level = self.chance(**settings)
+            self.levels[f"chance {level:.2f}"] = level
+        self.button.disabled = self.clear.disabled = True
+        try:
+            self._follow(name, losses, self.run(**settings))
+        except KeyboardInterrupt:
+            self.line.value = f"{name}  已停止 · stopped at step {len(losses)}"
+        except ClipEduError as error:
+            self.line.value = str(error)
+        finally:
+            self.button.disabled = self.clear.disabled = False
+            if not losses:
+                del self.runs[name]
+            self._draw()
+
+    def _follow(self, name: str, losses: list[float], steps: Iterator[float]) -> None:
+        drawn = 0.0
+        for loss in steps:
+            losses.append(loss)
+            if time.monotonic() - drawn > 0.5:
+                self.line.value = f"{name}  step {len(losses)}  loss {loss:.3f}"
+                self._draw()
+                drawn = time.monotonic()
+        self.line.value = f"{name}  已完成 · finished, last loss {losses[-1]:.3f}"
+
+    def forget(self) -> None:
+        """Drop all runs."""
+        self.runs.clear()
+        self.levels.clear()
+        self._draw()
+
+    def _draw(self) -> None:
+        if self.runs:
+            series = {name: (range(1, len(losses) + 1), losses) for name, losses in self.runs.items()}
+            self.view = curves(series, "step", "loss", self.levels)
+        else:
+            self.view = card(None, "还没有运行：按「运行」", "no run yet: press Run")
+        self.output.value = self.view.html
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        return bundle | {"text/html": self.view.html, "text/plain": self.view.text}
+
+
+def dashboard(
+    run: Callable[..., Iterator[float]], chance: Callable[..., float] | None = None, **controls: Any
+) -> Dashboard:
+    """Set values, press Run, and see the loss of `run(**values)` join those of earlier runs; see `Dashboard`."""
+    return Dashboard(run, chance, controls)

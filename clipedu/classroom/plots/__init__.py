@@ -1,0 +1,27 @@
+"""The series' pictures. Images are always blue, texts always vermillion, cosines always on one scale from -1 to 1.
+
+Every function returns a `View` whose `text` describes the picture for those who cannot see it.
+"""
+
+from clipedu.classroom.plots.charts import bars, curves, histogram, loss_curve
+from clipedu.classroom.plots.images import feature_maps, gradient_map, pictures, tokens
+from clipedu.classroom.plots.points import on_the_circle, on_the_sphere
+from clipedu.classroom.plots.tables import grids, heat_map, similarity
+from clipedu.classroom.plots.temperature import temperature_panel
+
+__all__ = [
+    "bars",
+    "curves",
+    "feature_maps",
+    "gradient_map",
+    "grids",
+    "heat_map",
+    "histogram",
+    "loss_curve",
+    "on_the_circle",
+    "on_the_sphere",
+    "pictures",
+    "similarity",
+    "temperature_panel",
+    "tokens",
+]

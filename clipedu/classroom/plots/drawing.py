@@ -1,0 +1,73 @@
+"""What all plots share: colours, an empty figure, and the way from a figure to a view."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from PIL import Image
+from torch import Tensor
+
+from clipedu.classroom.view import View
+from clipedu.environment import find_cjk_font
+from clipedu.pictures import load_image
+
+IMAGE_COLOUR = "#0072B2"  # the palette of Okabe and Ito, made for the colour-blind
+TEXT_COLOUR = "#D55E00"
+COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for all that is neither image nor text
+LINE_STYLES = ("-", "--", ":")  # when the colours are used up
+COSINE_MAP, SEQUENTIAL_MAP = "RdBu_r", "cividis"
+AnyImage = Path | Image.Image | Tensor
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, sharp enough for a projector."""
+    return Figure(figsize=(width, height), dpi=96, layout="constrained")
+
+
+def as_view(figure: Figure, alt: str) -> View:
+    """The figure as a PNG inside HTML; `alt` says what it shows."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    return View(img(buffer.getvalue(), alt), alt)
+
+
+def img(png: bytes, alt: str, style: str = "max-width: 100%") -> str:
+    """An HTML image that carries its own bytes."""
+    data = base64.b64encode(png).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{style}">'
+
+
+def as_pil(image: AnyImage) -> Image.Image:
+    """A path, a PIL picture, or a uint8 tensor `[3, H, W]` as a PIL picture."""
+    if isinstance(image, Tensor):
+        return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    return load_image(image) if isinstance(image, Path) else image
+
+
+def font_for(texts: Sequence[str]) -> tuple[list[str], FontProperties | None]:
+    """Labels and a font that can show them; without a Chinese font, Chinese words become their numbers."""
+    if all(text.isascii() for text in texts):
+        return list(texts), None
+    file = find_cjk_font()
+    if file is None:
+        return [text if text.isascii() else f"#{number}" for number, text in enumerate(texts)], None
+    return list(texts), FontProperties(fname=str(file))
+
+
+def legend_above(axis: Axes) -> None:
+    """Above the picture, where it hides nothing."""
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+
+
+def draw_levels(axis: Axes, levels: Mapping[str, float]) -> str:
+    """Dashed lines across the plot, and their words for the description."""
+    for (name, value), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+        axis.axhline(value, color="black", linestyle=style, linewidth=1, label=name)
+    return "".join(f"; dashed line {name} at {value:.2f}" for name, value in levels.items())

@@ -1,0 +1,83 @@
+"""Pictures, and what a network makes of them; tokens as boxes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure
+from clipedu.classroom.view import View
+
+
+def pictures(
+    images: Sequence[AnyImage],
+    english: Sequence[str] = (),
+    chinese: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    width: int = 96,
+) -> View:
+    """Images in a row that wraps, `width` px each, with captions in either language and a note in both."""
+    if not images:
+        return View('<div lang="zh">没有图片</div><div lang="en">no pictures</div>', "没有图片 | no pictures")
+    cells, said = [], []
+    for number, image in enumerate(images):
+        buffer = io.BytesIO()
+        as_pil(image).save(buffer, "png")
+        note = notes[number] if notes else ""
+        captions = {"zh": chinese[number] if chinese else "", "en": english[number] if english else ""}
+        alt = captions["en"] or captions["zh"] or note or f"image {number + 1}"
+        lines = "".join(f'<div lang="{lang}">{escape(text)}</div>' for lang, text in captions.items() if text)
+        picture = img(buffer.getvalue(), alt, f"width: {width}px")
+        style = f"display: inline-block; width: {width + 10}px; margin: 4px; vertical-align: top; font-size: 12px"
+        cells.append(f'<div style="{style}">{picture}<div><b>{escape(note)}</b></div>{lines}</div>')
+        said.append(" ".join(filter(None, (note, *captions.values()))) or alt)
+    return View("".join(cells), "\n".join(said))
+
+
+def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
+    """Tokens as a row of boxes, their ids beneath: words vermillion, special tokens grey, [UNK] black."""
+    boxes = []
+    for number, word in enumerate(words):
+        special = word.startswith("[") and word.endswith("]")
+        colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
+        box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
+        under = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
+        boxes.append(f'<div style="{box}"><b style="color: {colour}">{escape(word)}</b>{under}</div>')
+    return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
+
+
+def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
+    """A row of pictures for each stage: its `channels` liveliest maps out of `[C, H, W]`, each on its own scale."""
+    figure = new_figure(1.25 * channels + 1.2, 1.3 * len(stages))
+    grid = figure.subplots(len(stages), channels, squeeze=False)
+    for row, (name, maps) in zip(grid, stages.items(), strict=True):
+        liveliest = maps.flatten(1).std(dim=1).topk(min(channels, len(maps))).indices.sort().values
+        for axis in row:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        for axis, channel in zip(row, liveliest.tolist(), strict=False):
+            axis.imshow(maps[channel].numpy(), cmap="gray")
+            axis.set_title(f"channel {channel}", fontsize=7)
+        row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
+    shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
+    return as_view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
+
+
+def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:
+    """A picture and, beside it, how much each of its pixels `[H, W]` matters to one number; both with its reach."""
+    rows, columns = (gradient > 0).any(1).nonzero().flatten(), (gradient > 0).any(0).nonzero().flatten()
+    top, left = (int(places[0]) if len(places) else 0 for places in (rows, columns))
+    height, width = (int(places[-1] - places[0]) + 1 if len(places) else 0 for places in (rows, columns))
+    figure = new_figure(6.4, 3.4)
+    for axis in figure.subplots(1, 2):
+        axis.set(xticks=[], yticks=[])
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color="#E69F00", linewidth=2))
+    figure.axes[0].imshow(as_pil(image).resize((gradient.shape[1], gradient.shape[0])))
+    figure.axes[0].set_title("picture", fontsize=9)
+    figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
+    figure.axes[1].set_title("root of the gradient", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return as_view(figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}")
