@@ -4,6 +4,7 @@ from clipedu.classroom import checks as check
 from clipedu.classroom import plots
 from clipedu.classroom.language import language_switch
 from clipedu.classroom.lessons import all_captions, eight_pairs, environment_card, sample_data, trained_model
+from clipedu.classroom.recorded import recorded
 from clipedu.classroom.source import show_source
 from clipedu.classroom.view import View, card, errors_as_cards
 from clipedu.classroom.widgets import Log, TrainingMonitor, dashboard, explore
@@ -23,6 +24,7 @@ __all__ = [
     "explore",
     "language_switch",
     "plots",
+    "recorded",
     "sample_data",
     "show_source",
     "trained_model",
