@@ -40,7 +40,7 @@ def build(arm: str, tokenizer: SimpleTokenizer, seed: int) -> CLIP:
 def run(
     arm: str, train_set: ImageTextDataset, test_set: ImageTextDataset, share: float, steps: int, config: TrainConfig
 ) -> dict[str, Any]:
-    """Train one arm on a share of the pictures for so many steps; its losses, and its recall on the way and at the end."""
+    """Train one arm on a share of the pictures for so many steps; its losses, its recall on the way and at the end."""
     records = train_set.records
     train_set.records = records[: round(share * len(records))]
     tokenizer = SimpleTokenizer()
