@@ -23,7 +23,6 @@ CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or of what is 
     "as it is": {},
     "no warm-up": {"warmup": 0.0},
     "no gradient clipping": {"clip_norm": NO_LIMIT},
-    "no warm-up, no clipping": {"warmup": 0.0, "clip_norm": NO_LIMIT},
     "weight decay 5, on matrices": {"weight_decay": 5.0},
     "weight decay 5, on everything": {"weight_decay": 5.0, "decay_everything": True},
     "both languages": {"language": "both"},
@@ -32,7 +31,6 @@ CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or of what is 
     "pictures of 96 px": {"image_size": 96},
     "learning rate 1e-4": {"lr": 1e-4},
     "learning rate 4e-3": {"lr": 4e-3},
-    "learning rate 4e-3, no warm-up": {"lr": 4e-3, "warmup": 0.0},
 }
 
 

@@ -23,8 +23,8 @@ ARMS = {  # name -> network, ImageNet weights, frozen
     "random": ("efficientnet_lite0", False, False),
     "random ResNet-18": ("resnet18", False, False),
 }
-SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
-IMAGE_LR_SCALES = (0.03, 0.1, 0.3, 3.0)
+SHARES = (0.05, 0.1, 0.3, 1.0)
+IMAGE_LR_SCALES = (0.1, 0.3, 3.0)
 READ_EVERY = 16  # steps between two looks at the recall
 
 

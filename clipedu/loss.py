@@ -27,8 +27,9 @@ def contrastive_loss(
         image_embedding: `[B, E]`, rows of length 1.
         text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
-        caption_ids: `[B]` int64; rows with equal ids share a caption and are all right answers for each other
-            (targets spread evenly over them), not false negatives.
+        caption_ids: `[B]` int64; rows with equal ids share a caption and are all right answers for each other, not
+            false negatives: what counts is the probability of all of them together (as in Miech et al. 2020,
+            MIL-NCE, section 3.2). Targets spread evenly over them would change nothing, see notebook 04.
         hard_negatives: `[M, E]`, further texts that belong to none of the images; they join the wrong answers of
             every image.
         chunk_size: compute that many rows at a time and again in the backward pass: memory B * chunk_size
@@ -94,9 +95,9 @@ def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) ->
     """Summed over the rows of `logits`; `right` holds the column of each row's own partner."""
     if caption_ids is None:
         return F.cross_entropy(logits, right, reduction="sum")
-    equal = (caption_ids[right, None] == caption_ids).to(logits.dtype)  # (b, N), 1 where the captions are the same
-    targets = F.pad(equal / equal.sum(dim=1, keepdim=True), (0, logits.shape[1] - len(caption_ids)))
-    return F.cross_entropy(logits, targets, reduction="sum")
+    equal = caption_ids[right, None] == caption_ids  # (b, N), where the captions are the same
+    is_right = F.pad(equal, (0, logits.shape[1] - len(caption_ids)))  # no hard negative is right
+    return (logits.logsumexp(dim=1) - logits.masked_fill(~is_right, -torch.inf).logsumexp(dim=1)).sum()
 
 
 def _gather(rows: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ def loop_loss(
         for i, query in enumerate(queries):
             logits = [dot(query, key) for key in keys]
             log_sum = math.log(sum(math.exp(value) for value in logits + [dot(query, key) for key in negatives]))
-            right = [j for j in range(len(keys)) if ids[j] == ids[i]]
-            total += sum(log_sum - logits[j] for j in right) / len(right) / len(queries) / 2
+            right = sum(math.exp(logits[j]) for j in range(len(keys)) if ids[j] == ids[i])
+            total += (log_sum - math.log(right)) / len(queries) / 2
     return total
 
 
@@ -115,6 +115,29 @@ def test_equal_captions_are_right_answers() -> None:
     assert loss.item() == pytest.approx(loop_loss(images, texts, SCALE, ids), abs=1e-5)
     different = contrastive_loss(images, texts, SCALE, caption_ids=torch.arange(6))
     torch.testing.assert_close(different, contrastive_loss(images, texts, SCALE))
+
+
+def test_evenly_spread_targets_would_change_nothing_for_equal_captions() -> None:
+    """Why the probabilities of the right answers are added up: spread targets give the plain loss and gradient."""
+    ids = torch.tensor([0, 1, 2, 0, 4, 0])
+    equal = (ids[:, None] == ids).float()
+
+    def value_and_gradient(spread: bool) -> list[Tensor]:
+        images, words = unit(6, 5).requires_grad_(), unit(6, 5, seed=1).requires_grad_()
+        logits = SCALE.exp() * images @ words[ids].T  # rows with the same id have the same text
+        targets = equal / equal.sum(dim=1, keepdim=True) if spread else torch.eye(6)
+        loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        return [loss.detach(), *torch.autograd.grad(loss, (images, words))]
+
+    torch.testing.assert_close(value_and_gradient(True), value_and_gradient(False))
+
+
+def test_loss_can_reach_0_with_equal_captions() -> None:
+    corners = torch.eye(3)[[0, 1, 0, 2]]
+    ids = torch.tensor([0, 1, 0, 2])
+    sharp = torch.tensor(math.log(100))
+    assert contrastive_loss(corners, corners, sharp, caption_ids=ids).item() == pytest.approx(0, abs=1e-6)
+    assert contrastive_loss(corners, corners, sharp).item() == pytest.approx(math.log(2) / 2, abs=1e-6)
 
 
 def test_hard_negatives_join_the_wrong_texts_only() -> None:
