@@ -128,6 +128,7 @@ class Dashboard(ipywidgets.VBox):
         self.clear = ipywidgets.Button(description="清空 · Clear", icon="trash")
         self.line, self.output = ipywidgets.Label(), ipywidgets.HTML()
         super().__init__([*self.controls.values(), ipywidgets.HBox([self.button, self.clear]), self.line, self.output])
+        self.add_class("clipedu-dashboard")  # its controls change nothing until Run is pressed
         self.button.on_click(lambda _: self.start())
         self.clear.on_click(lambda _: self.forget())
         self.forget()
@@ -137,36 +138,40 @@ class Dashboard(ipywidgets.VBox):
         for name, value in values.items():
             self.controls[name].value = value
         settings = {name: control.value for name, control in self.controls.items()}
-        name = f"{len(self.runs) + 1}: " + ", ".join(f"{key} {value:.3g}" for key, value in settings.items())
-        losses = self.runs[name] = []
-        if self.chance:
-            level = self.chance(**settings)
-            self.levels[f"chance {level:.2f}"] = level
+        self.count += 1
+        name = f"{self.count}: " + ", ".join(f"{key} {_short(value)}" for key, value in settings.items())
+        losses: list[float] = []
         self.button.disabled = self.clear.disabled = True
         try:
+            if self.chance:
+                level = self.chance(**settings)
+                self.levels[f"chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
+            said = f"last loss {losses[-1]:.3f}" if losses else "没有一步 · not a single step"
+            self.line.value = f"{name}  已完成 · finished, {said}"
         except KeyboardInterrupt:
             self.line.value = f"{name}  已停止 · stopped at step {len(losses)}"
         except ClipEduError as error:
-            self.line.value = str(error)
+            self.line.value = f"{name}  {error}"
+        except Exception as error:  # a widget's error would vanish in the log
+            self.line.value = f"{name}  出错了 · this went wrong: {type(error).__name__}: {error}"
         finally:
             self.button.disabled = self.clear.disabled = False
-            if not losses:
-                del self.runs[name]
             self._draw()
 
     def _follow(self, name: str, losses: list[float], steps: Iterator[float]) -> None:
         drawn = 0.0
         for loss in steps:
             losses.append(loss)
+            self.runs[name] = losses
             if time.monotonic() - drawn > 0.5:
                 self.line.value = f"{name}  step {len(losses)}  loss {loss:.3f}"
                 self._draw()
                 drawn = time.monotonic()
-        self.line.value = f"{name}  已完成 · finished, last loss {losses[-1]:.3f}"
 
     def forget(self) -> None:
         """Drop all runs."""
+        self.count = 0
         self.runs.clear()
         self.levels.clear()
         self._draw()
@@ -182,6 +187,10 @@ class Dashboard(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
         return bundle | {"text/html": self.view.html, "text/plain": self.view.text}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def dashboard(

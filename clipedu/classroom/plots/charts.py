@@ -88,6 +88,33 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
     return as_view(figure, f"Bars of {y}. {said}")
 
 
+def dots(
+    series: Mapping[str, Sequence[float]],
+    x: str,
+    levels: Mapping[str, float] | None = None,
+    band: str | None = None,
+) -> View:
+    """A row of dots for each name, one dot a run, joined by a line; the spread of the row `band` is shaded for all."""
+    figure = new_figure(6.4, 0.28 * len(series) + 1.0)
+    axis = figure.subplots()
+    for row, values in enumerate(series.values()):
+        axis.plot([min(values), max(values)], [row, row], color=COLOURS[0], linewidth=2)
+        axis.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
+    if band is not None:
+        axis.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=band)
+    for (name, value), style in zip((levels or {}).items(), LINE_STYLES[1:], strict=False):
+        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
+    axis.set_yticks(range(len(series)), list(series), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(x)
+    axis.grid(alpha=0.3)
+    if band is not None or levels:
+        legend_above(axis)
+    said = "; ".join(f"{name} " + ", ".join(f"{value:.3g}" for value in values) for name, values in series.items())
+    said += "".join(f"; dashed line {name} at {value:.2f}" for name, value in (levels or {}).items())
+    return as_view(figure, f"Dots of {x}: {said}")
+
+
 def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None, bins: int = 60) -> View:
     """How often each value occurs, drawn as a density, for several named samples."""
     figure = new_figure(6.4, 3.2)

@@ -63,7 +63,9 @@ def font_for(texts: Sequence[str]) -> tuple[list[str], FontProperties | None]:
 
 def legend_above(axis: Axes) -> None:
     """Above the picture, where it hides nothing."""
-    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+    longest = max((len(label) for label in axis.get_legend_handles_labels()[1]), default=0)
+    columns = 3 if longest <= 26 else 2 if longest <= 44 else 1
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False)
 
 
 def draw_levels(axis: Axes, levels: Mapping[str, float]) -> str:
