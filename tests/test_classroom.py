@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -16,21 +19,28 @@ from matplotlib import colormaps
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
+from torch import nn
 
+from benchmarks import steps
 from clipedu import SimpleTokenizer
 from clipedu.classroom import (
+    Log,
     TrainingMonitor,
     View,
     card,
+    dashboard,
     environment_card,
     explore,
     language_switch,
     lessons,
     plots,
+    recorded,
     show_source,
 )
 from clipedu.classroom.execute import WIDGET, execute
+from clipedu.classroom.measure import kept_bytes, seconds, step_memory
 from clipedu.classroom.plots.drawing import COSINE_MAP, font_for
+from clipedu.classroom.widgets import Dashboard
 from clipedu.errors import ClipEduError, ConfigError, DatasetError
 from clipedu.loss import contrastive_loss
 from tests.conftest import ROOT
@@ -206,6 +216,171 @@ def test_training_monitor() -> None:
     assert "chance ln(B) = 2.00" in monitor.curve.value
 
 
+def falling(start: float, steps: int) -> Iterator[float]:
+    for step in range(steps):
+        yield start / (1 + step)
+
+
+def small_board(run: Callable[..., Iterator[float]] = falling, **changes: Any) -> Dashboard:
+    chance = changes.pop("chance", lambda start, steps: start)
+    return dashboard(run, chance, start=Log(0.1, 10, 1.0), steps=(0, 6, 1, 4))
+
+
+def test_a_dashboard_keeps_what_its_runs_yield() -> None:
+    board = small_board()
+    assert "还没有运行" in board.output.value
+    board.button.click()
+    board.start(start=10, steps=2)
+    assert board.runs == {
+        "1: start 1, steps 4": [1.0, 1 / 2, 1 / 3, 1 / 4],
+        "2: start 10, steps 2": [10.0, 5.0],
+    }
+    for said in ("1: start 1, steps 4 from 1.00 to 0.25", "2: start 10, steps 2 from 10.00 to 5.00"):
+        assert said in board.view.text
+    assert "dashed line chance 1.00 at 1.00; dashed line chance 10.00 at 10.00" in board.view.text
+    assert board.output.value == board.view.html
+    assert board.output.value.count("<img") == 1
+    assert "finished, last loss 5.000" in board.line.value
+    assert (board.controls["start"].value, board.controls["steps"].value) == (10, 2)
+
+
+def test_a_dashboard_is_cleared() -> None:
+    board = small_board()
+    board.start()
+    board.clear.click()
+    assert (board.runs, board.levels) == ({}, {})
+    assert "no run yet" in board.output.value
+    board.start()
+    assert list(board.runs) == ["1: start 1, steps 4"]
+
+
+def test_a_stopped_run_keeps_what_it_had() -> None:
+    def stopped(start: float, steps: int) -> Iterator[float]:
+        yield from falling(start, 3)
+        raise KeyboardInterrupt
+
+    board = small_board(stopped)
+    board.start()
+    assert list(board.runs.values()) == [[1.0, 1 / 2, 1 / 3]]
+    assert "from 1.00 to 0.33" in board.view.text
+    assert "stopped at step 3" in board.line.value
+    assert not board.button.disabled
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConfigError("不行", "no good"), "不行 | no good"),
+        (ValueError("odd"), "出错了 · this went wrong: ValueError: odd"),
+    ],
+)
+def test_an_error_in_a_run_is_shown(error: Exception, said: str) -> None:
+    def failing(start: float, steps: int) -> Iterator[float]:
+        if steps > 1:
+            yield start
+        raise error
+
+    board = small_board(failing)
+    board.start()
+    assert said in board.line.value
+    assert list(board.runs.values()) == [[1.0]]
+    board.start(steps=1)
+    assert list(board.runs.values()) == [[1.0]], "nothing came, nothing is drawn"
+    assert not board.button.disabled
+
+
+def test_buttons_sleep_while_a_run_goes() -> None:
+    seen: list[bool] = []
+
+    def watching(start: float, steps: int) -> Iterator[float]:
+        seen.extend([board.button.disabled, board.clear.disabled])
+        yield from falling(start, steps)
+
+    board = small_board(watching)
+    board.start()
+    assert seen == [True, True]
+    assert not board.button.disabled
+    assert not board.clear.disabled
+
+
+def test_a_run_without_steps_says_so() -> None:
+    board = small_board()
+    board.start(steps=0)
+    assert board.runs == {}
+    assert "没有一步" in board.line.value
+    assert "no run yet" in board.view.text
+
+
+def test_a_dashboard_stays_a_picture_without_a_kernel() -> None:
+    board = dashboard(falling, start=Log(0.1, 10, 1.0), steps=[2, 4])
+    assert "no run yet" in board._repr_mimebundle_()["text/plain"]
+    board.start(steps=4)
+    bundle = board._repr_mimebundle_()
+    assert bundle["text/html"] == board.view.html
+    assert bundle["text/plain"] == "Curves of loss over step: 1: start 1, steps 4 from 1.00 to 0.25"
+    assert "clipedu-dashboard" in board._dom_classes
+
+
+# --------------------------------------------------------------------------------------------- memory and time
+
+
+def test_kept_bytes_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.zeros(16, 4)
+    # x for the first weight's gradient; the result of ReLU once, though two layers want it; no weights
+    assert kept_bytes(lambda: model(x).sum(), without=model.parameters()) == 4 * (16 * 4 + 16 * 8)
+    assert kept_bytes(lambda: model(x).sum()) == 4 * (16 * 4 + 16 * 8 + 8 * 2)
+    with torch.no_grad():
+        assert kept_bytes(lambda: model(x).sum()) == 0
+
+
+def test_counting_changes_no_gradient() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.Tanh()), torch.ones(2, 4)
+    model(x).sum().backward()
+    wanted = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    kept_bytes(lambda: model(x).sum().backward())
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        assert gradient is not None
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_step_memory() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    model[2].requires_grad_(False)
+    trained, fixed = 4 * (8 * 4 + 8 + 8 + 8), 4 * (2 * 8 + 2) + 4 * (8 + 8) + 8  # with the norm's statistics
+    found = step_memory(model, lambda: model(torch.ones(3, 4)).sum())
+    assert found["weights"] == trained + fixed
+    assert (found["gradients"], found["Adam"]) == (trained, 2 * trained)
+    assert found["kept"] > 0
+
+
+def test_seconds_is_the_median_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, naps = [0.0], iter([9.0, 1.0, 5.0, 2.0, 9.0, 3.0])
+
+    def step() -> None:
+        clock[0] += next(naps)
+
+    monkeypatch.setattr("clipedu.classroom.measure.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert seconds(step, torch.device("cpu"), repeats=3) == 2
+    assert seconds(step, torch.device("cpu"), repeats=3, enough=0.5) == 3, "once is enough"
+
+
+def test_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.steps.FOLDER", tmp_path)
+    options = {"--batch-sizes": "2", "--image-size": "32", "--repeats": "1", "--device": "cpu"}
+    monkeypatch.setattr("sys.argv", ["steps", *itertools.chain(*options.items())])
+    steps.main()
+    monkeypatch.setattr(sys.modules["clipedu.classroom.recorded"], "FOLDER", tmp_path)
+    found = recorded("steps_cpu")
+    assert [(run["precision"], run["layout"]) for run in found.results] == [
+        (precision, layout) for precision in ("fp32", "bf16") for layout in ("channels first", "channels last")
+    ]
+    assert all(run["images_per_second"] > 0 and run["kept_bytes"] > 0 for run in found.results)
+    assert all(run["peak_bytes"] is None for run in found.results), "a CPU tells nothing of its peak"
+    assert found.origin["command"].startswith("python -m benchmarks.steps --batch-sizes 2")
+
+
 # ----------------------------------------------------------------------------------------------------------- plots
 
 PICTURE = Image.new("RGB", (8, 8), "red")
@@ -215,6 +390,7 @@ BOX[2:5, 1:3] = 0.5
 PLOTS: dict[str, Callable[[], View]] = {
     "pictures": lambda: plots.pictures([PICTURE, torch.zeros(3, 8, 8, dtype=torch.uint8)], ["a", "b"], ["甲", "乙"]),
     "feature_maps": lambda: plots.feature_maps({"stem": torch.rand(4, 8, 8), "last": torch.rand(9, 2, 2)}),
+    "filters": lambda: plots.filters({"a": torch.randn(5, 3, 3, 3), "b": torch.zeros(2, 3, 7, 7)}, 4),
     "gradient_map": lambda: plots.gradient_map(PICTURE, BOX, "stage 1"),
     "grids": lambda: plots.grids({"a": torch.eye(2), "b": torch.tensor([[torch.nan, 2.0]])}, {"a": (0, 0, 1, 2)}),
     "similarity": lambda: plots.similarity(torch.eye(3), [PICTURE] * 3, ["one", "two", "three"]),
@@ -225,6 +401,7 @@ PLOTS: dict[str, Callable[[], View]] = {
         {"a": ([1, 2], [3.0, 4.0])}, "across", "up", {"level": 3.5}, ranges={"a": ([2.9, 3.8], [3.1, 4.2])}
     ),
     "loss_curve": lambda: plots.loss_curve([3.0, 2.0], 2.77, predicted=3.1),
+    "dots": lambda: plots.dots({"a": [0.1, 0.2], "b": [0.3]}, "recall", {"chance": 0.5}, band="a"),
     "bars": lambda: plots.bars({"one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, "height", {"chance": 0.5}),
     "histogram": lambda: plots.histogram({"x": torch.tensor([1.0, 2.0, 3.0])}, "value"),
     "temperature_panel": lambda: plots.temperature_panel(
@@ -322,6 +499,7 @@ def test_curves_bars_and_histogram_tell_their_numbers() -> None:
     assert "loss from 3.00 to 2.00" in PLOTS["loss_curve"]().text
     assert "predicted start 3.10" in PLOTS["loss_curve"]().text
     assert "one: a 1, b 2; two: a 3; dashed line chance at 0.50" in PLOTS["bars"]().text
+    assert "a 0.1, 0.2; b 0.3; dashed line chance at 0.50" in PLOTS["dots"]().text
     assert "x: mean 2.00, standard deviation 1.00" in PLOTS["histogram"]().text
 
 

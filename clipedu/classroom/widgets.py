@@ -105,6 +105,10 @@ class TrainingMonitor(ipywidgets.VBox):
             self.curve.value = loss_curve(self.losses, self.chance).html
             self.drawn = time.monotonic()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        return bundle | {"text/plain": f"a live curve of {self.bar.max} steps"}
+
 
 class Dashboard(ipywidgets.VBox):
     """Sliders and a button around a training run; the losses of every run join one picture.

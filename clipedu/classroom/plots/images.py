@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -64,6 +66,28 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
     return as_view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
+
+
+def filters(kernels: Mapping[str, Tensor], columns: int = 8) -> View:
+    """Named panels of small pictures, one for each filter `[N, 3, K, K]` of a first layer; grey is 0.
+
+    Each filter has its own scale: what counts is its pattern, not how strong it is.
+    """
+    rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
+    figure = new_figure(3.2 * len(kernels), 3.2 * rows / columns + 0.35)
+    for axis, (name, weights) in zip(figure.subplots(1, len(kernels), squeeze=False)[0], kernels.items(), strict=True):
+        weights = weights.detach().float()
+        shown = 0.5 + 0.5 * weights / weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+        size, border = weights.shape[-1], 1
+        sheet = torch.ones(3, rows * (size + border) + border, columns * (size + border) + border)
+        for number, one in enumerate(shown):
+            top, left = (border + place * (size + border) for place in divmod(number, columns))
+            sheet[:, top : top + size, left : left + size] = one
+        axis.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axis.set(xticks=[], yticks=[], frame_on=False)
+        axis.set_title(name, fontsize=9)
+    said = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
+    return as_view(figure, f"First-layer filters as small pictures. {said}")
 
 
 def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:

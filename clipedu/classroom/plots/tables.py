@@ -24,9 +24,16 @@ from clipedu.classroom.view import View
 
 
 def similarity(
-    matrix: Tensor, images: Sequence[AnyImage] = (), texts: Sequence[str] = (), title: str = "cosine similarity"
+    matrix: Tensor,
+    images: Sequence[AnyImage] = (),
+    texts: Sequence[str] = (),
+    title: str = "cosine similarity",
+    rows_are: Sequence[str] = (),
 ) -> View:
-    """The one heat map of this series: cosines `[I, T]`, images down, texts across, on the fixed scale -1 to 1."""
+    """The one heat map of this series: cosines `[I, T]`, images down, texts across, on the fixed scale -1 to 1.
+
+    `rows_are` names the rows where they are texts, too.
+    """
     matrix = matrix.detach().float()
     rows, columns = matrix.shape
     names, font = font_for(texts or [f"T{number + 1}" for number in range(columns)])
@@ -41,14 +48,16 @@ def similarity(
         axis.set_xticks(range(columns), names, color=TEXT_COLOUR, fontsize=9, fontproperties=font)
         if texts:
             axis.tick_params(axis="x", rotation=30)
-        axis.set_yticks(range(rows), [f"I{number + 1}" for number in range(rows)], color=IMAGE_COLOUR)
+        row_names, row_font = font_for(rows_are or [f"I{number + 1}" for number in range(rows)])
+        colour = TEXT_COLOUR if rows_are else IMAGE_COLOUR
+        axis.set_yticks(range(rows), row_names, color=colour, fontproperties=row_font)
     for row, image in enumerate(images):
         corner = axis.inset_axes((-1.9, row - 0.42, 0.84, 0.84), transform=axis.transData)
         corner.imshow(as_pil(image))
         corner.set(xticks=[], yticks=[])
     axis.set_xlabel("texts", color=TEXT_COLOUR)
     if not images:
-        axis.set_ylabel("images", color=IMAGE_COLOUR)
+        axis.set_ylabel("texts" if rows_are else "images", color=TEXT_COLOUR if rows_are else IMAGE_COLOUR)
     axis.set_title(title, fontsize=10)
     figure.colorbar(shown, ax=axis, shrink=0.8)
     alt = f"Heat map of {rows} x {columns} cosine similarities ({title})"
