@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -16,15 +17,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.lessons import NOTEBOOKS, Lesson
+from tests.lessons import FOLDER, NOTEBOOKS, Lesson
 
 ARTIFACTS = ROOT / "artifacts"
 FLAGS = [
@@ -47,6 +50,7 @@ WHOLE_HEIGHT = """() => {
     return Math.ceil(last.getBoundingClientRect().bottom - first.getBoundingClientRect().top) + 200
 }"""
 DEAD = "Error displaying widget"
+NOT_OF_A_DASHBOARD = ":not(.clipedu-dashboard *)"  # its controls change nothing until Run is pressed: a test of its own
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # lay out every cell, not only those in sight
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no pop-up in pictures
@@ -179,7 +183,7 @@ class TestNotebook:
 
     def test_each_slider_moves_its_figure_and_its_number(self, reading: Reading) -> None:
         page = reading.page
-        sliders = page.locator(".jp-Notebook .widget-slider")
+        sliders = page.locator(f".jp-Notebook .widget-slider{NOT_OF_A_DASHBOARD}")
         for number in range(sliders.count()):
             slider = sliders.nth(number)
             handle, readout, box = slider.locator(".noUi-handle"), slider.locator(".widget-readout"), output_of(slider)
@@ -208,13 +212,47 @@ class TestNotebook:
 
     def test_each_button_answers(self, reading: Reading) -> None:
         page = reading.page
-        rows = page.locator(".jp-Notebook .widget-toggle-buttons")
+        rows = page.locator(f".jp-Notebook .widget-toggle-buttons{NOT_OF_A_DASHBOARD}")
         for number in range(1, rows.count()):  # the first is the language switch
             row, box = rows.nth(number), output_of(rows.nth(number))
             for button in row.locator("button:not(.mod-active)").all():
                 before = seen(box)
                 button.click()
                 changes(box, before)
+
+    def test_two_runs_of_the_dashboard_are_compared(self, reading: Reading) -> None:
+        """Both curves are there, and end where the same run ends in this process."""
+        boards = reading.page.locator(".clipedu-dashboard")
+        for board in (boards.nth(number) for number in range(boards.count())):
+            board.get_by_role("button", name="Clear").click()
+            expect(board).to_contain_text("no run yet")
+            sliders = board.locator(".noUi-handle")  # lr, temperature, steps
+            board.get_by_role("button", name="8", exact=True).click()
+            sliders.nth(2).press("Home")
+            for number, key in enumerate(("End", "Home"), 1):
+                sliders.nth(0).press(key)
+                board.get_by_role("button", name="Run").click()
+                expect(board.get_by_text(re.compile(rf"^{number}: .* finished"))).to_be_visible(timeout=120_000)
+            said = board.locator("img").get_attribute("alt") or ""
+            lines = re.findall(r"(\d): lr (\S+), batch_size 8, temperature 0.07, steps 20 from (\S+) to ([\d.]+)", said)
+            assert [line[:2] for line in lines] == [("1", "0.1"), ("2", "1e-05")]
+            run = dashboard_run(FOLDER / f"{reading.name}.ipynb")
+            for _, lr, first, last in lines:
+                losses = list(run(float(lr), 8, 0.07, 20))
+                assert (float(first), float(last)) == pytest.approx((losses[0], losses[-1]), abs=0.02)
+
+
+def dashboard_run(path: Path) -> Callable[..., Iterator[float]]:
+    """The notebook's own `run`: its cells up to there, without those whose output depends on the machine."""
+    torch.set_num_threads(1)  # as in the kernel: sums go in the same order
+    namespace: dict[str, Any] = {"device": torch.device("cpu")}
+    for _, cell in Lesson.read(path).code:
+        if "nbval-ignore-output" not in cell.metadata.get("tags", []):
+            exec(cell.source, namespace)
+        if "def run(" in cell.source:
+            break
+    run: Callable[..., Iterator[float]] = namespace["run"]
+    return run
 
 
 def output_of(control: Locator) -> Locator:

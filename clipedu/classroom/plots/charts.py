@@ -17,6 +17,7 @@ from clipedu.classroom.plots.drawing import (
     draw_levels,
     font_for,
     legend_above,
+    legend_columns,
     new_figure,
 )
 from clipedu.classroom.view import View
@@ -35,7 +36,9 @@ def curves(
 
     `ranges` shades, for a line of the same name, the space between the least and the most that was seen.
     """
-    figure = new_figure(6.4, 3.4)
+    labels = [*series, *(levels or {})]
+    rows = len(labels) / legend_columns(labels)
+    figure = new_figure(6.4, 3.4 + 0.17 * max(0, rows - 3))  # a long legend takes no room from the curves
     axis = figure.subplots()
     looks = [(colour, style) for style in LINE_STYLES for colour in COLOURS]
     for (name, (across, up)), (colour, style) in zip(series.items(), cycle(looks), strict=False):

@@ -61,10 +61,15 @@ def font_for(texts: Sequence[str]) -> tuple[list[str], FontProperties | None]:
     return list(texts), FontProperties(fname=str(file))
 
 
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many labels go beside each other across a figure."""
+    longest = max(map(len, labels), default=0)
+    return 3 if longest <= 26 else 2 if longest <= 44 else 1
+
+
 def legend_above(axis: Axes) -> None:
     """Above the picture, where it hides nothing."""
-    longest = max((len(label) for label in axis.get_legend_handles_labels()[1]), default=0)
-    columns = 3 if longest <= 26 else 2 if longest <= 44 else 1
+    columns = legend_columns(axis.get_legend_handles_labels()[1])
     axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False)
 
 
