@@ -26,6 +26,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
+from clipedu import contrastive_loss, load_model
+from clipedu.classroom.lessons import RUN_DIR, eight_pairs
+from clipedu.embedding import embed_images, embed_texts
+from clipedu.pictures import open_pictures
 from tests.conftest import ROOT
 from tests.lessons import FOLDER, NOTEBOOKS, Lesson
 
@@ -220,6 +224,29 @@ class TestNotebook:
                 button.click()
                 changes(box, before)
 
+    def test_the_temperature_moves_as_the_library_says(self, reading: Reading) -> None:
+        """From end to end, on the trained model's own table; the numbers are computed here by `contrastive_loss`."""
+        page = reading.page
+        if reading.name != "04_contrastive_loss":
+            return  # the explorer is notebook 04's
+        slider = page.locator(".jp-Notebook .widget-slider", has_text="temperature").first
+        box = output_of(slider)
+        box.get_by_role("button", name="trained", exact=True).click()
+        image_embedding, text_embedding = eight_pairs_of_the_trained_model()
+        for key, temperature in (("End", 1.0), ("PageDown", None), ("Home", 0.01), ("PageUp", None), ("End", 1.0)):
+            before = seen(box)
+            slider.locator(".noUi-handle").press(key)
+            changes(box, before)
+            said = str(box.locator("img").get_attribute("alt"))
+            found = float(re.findall(r"Temperature ([\d.]+)", said)[0])
+            assert temperature in (None, found)
+            scale = torch.tensor(1 / found).log()
+            ways = [float(number) for number in re.findall(r"loss \w+ to \w+ ([\d.]+)", said)]
+            wanted = contrastive_loss(image_embedding, text_embedding, scale).item()
+            assert sum(ways) / 2 == pytest.approx(wanted, rel=0.02, abs=0.002)
+            own = (scale.exp() * image_embedding @ text_embedding.T).softmax(dim=1)[4, 4].item()
+            assert float(re.findall(r"own text ([\d.]+)", said)[0]) == pytest.approx(own, abs=0.002)
+
     def test_two_runs_of_the_dashboard_are_compared(self, reading: Reading) -> None:
         """Both curves are there, and end where the same run ends in this process."""
         boards = reading.page.locator(".clipedu-dashboard")
@@ -253,6 +280,14 @@ def dashboard_run(path: Path) -> Callable[..., Iterator[float]]:
             break
     run: Callable[..., Iterator[float]] = namespace["run"]
     return run
+
+
+def eight_pairs_of_the_trained_model() -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of the eight pictures and of their English captions, by the model that notebook 00 has trained."""
+    model, tokenizer = load_model(RUN_DIR / "checkpoints/final_model.pt")
+    pairs = eight_pairs()
+    images = embed_images(model, open_pictures([pair.path for pair in pairs], 64))
+    return images, embed_texts(model, tokenizer, [pair.english for pair in pairs])
 
 
 def output_of(control: Locator) -> Locator:

@@ -6,6 +6,7 @@ Beyond those, no answer, however strange, makes a check raise.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -131,7 +132,156 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     return nn.functional.normalize(x, dim=dim)
 
 
+def floats(weights: dict[str, Tensor]) -> list[str]:
+    return [name for name, one in weights.items() if one.is_floating_point()]
+
+
+def relative(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
+    return {n: ((after[n] - before[n]).norm() / before[n].norm()).item() for n in floats(before)}
+
+
+def turnless(before: Tensor, after: Tensor) -> float:
+    return ((after.norm() - before.norm()).abs() / before.norm()).item()
+
+
+def by_part(
+    model: nn.Module,
+    image_lr: float,
+    lr: float,
+    prefix: str = "image_encoder",
+    frozen: bool = False,
+    twice: bool = False,
+) -> list[dict[str, Any]]:
+    trained = [(name, p) for name, p in model.named_parameters() if frozen or p.requires_grad]
+    inside = [p for name, p in trained if name.startswith(prefix)]
+    outside = [p for name, p in trained if twice or not name.startswith(prefix)]
+    return [{"params": inside, "lr": image_lr}, {"params": outside, "lr": lr}]
+
+
+def encoders_only(model: Any, lr: float, scale: float) -> list[dict[str, Any]]:
+    rates = (model.image_encoder, lr * scale), (model.text_encoder, lr)
+    return [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in rates]
+
+
+def rate(step: int, total: int, warmup: int, peak: float) -> float:
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return 0.5 * peak * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def cosine_of(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def groups_by(spared: Callable[[str, nn.Parameter], bool]) -> Callable[..., Any]:
+    def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+        named = list(model.named_parameters())
+        return [
+            {"params": [p for name, p in named if spared(name, p)], "weight_decay": 0.0},
+            {"params": [p for name, p in named if not spared(name, p)], "weight_decay": decay},
+        ]
+
+    return groups
+
+
+def is_position(name: str) -> bool:
+    return "position_embedding" in name
+
+
+def mean_of_both(logits: Tensor) -> Tensor:
+    right = torch.arange(len(logits))
+    return (nn.functional.cross_entropy(logits, right) + nn.functional.cross_entropy(logits.T, right)) / 2
+
+
+def step_of(
+    order: str = "zero backward clip step clamp",
+    loss_of: Callable[[Tensor], Tensor] = mean_of_both,
+    scale_of: Callable[[Tensor], Tensor] = torch.exp,
+    answer_of: Callable[[Tensor], Any] = Tensor.item,
+) -> Callable[..., Any]:
+    """A training step with these parts in this order."""
+
+    def step(model: Any, optimizer: Any, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        image_embedding, text_embedding = model(images, input_ids, attention_mask)
+        loss = loss_of(scale_of(model.logit_scale) * image_embedding @ text_embedding.T)
+        parts = {
+            "zero": optimizer.zero_grad,
+            "backward": loss.backward,
+            "clip": lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0),
+            "clip_value": lambda: nn.utils.clip_grad_value_(model.parameters(), 0.01),
+            "step": optimizer.step,
+            "clamp": model.clamp_logit_scale,
+        }
+        for part in order.split():
+            parts[part]()
+        return answer_of(loss)
+
+    return step
+
+
+def log_mean(p: Tensor, ids: Tensor, how: str = "sum") -> Tensor:
+    """Minus the mean logarithm of what the right answers' probabilities come to."""
+    right = p * (ids[:, None] == ids)
+    total = right.sum(dim=1)
+    return -(total / (ids[:, None] == ids).sum(dim=1) if how == "average" else total).log().mean()
+
+
+def spread_evenly(logits: Tensor, ids: Tensor) -> Tensor:
+    same = (ids[:, None] == ids).float()
+    return nn.functional.cross_entropy(logits, same / same.sum(dim=1, keepdim=True))
+
+
 WRONG: dict[str, list[Wrong]] = {
+    "row_loss": [
+        ("forgets the minus", "sign", lambda cosines, p, t: (cosines / t).log_softmax(dim=0)[p]),
+        ("gives the probability", "probability", lambda cosines, p, t: (cosines / t).softmax(dim=0)[p]),
+        ("forgets the temperature", "no temperature", lambda cosines, p, t: -cosines.log_softmax(dim=0)[p]),
+        ("multiplies by the temperature", "multiplied", lambda cosines, p, t: -(cosines * t).log_softmax(dim=0)[p]),
+        ("averages the row", "mean over the row", lambda cosines, p, t: -(cosines / t).log_softmax(dim=0).mean()),
+        (
+            "bare exponentials",
+            "overflow",
+            lambda cosines, p, t: -((cosines / t).exp()[p] / (cosines / t).exp().sum()).log(),
+        ),
+        ("gives a float", "type", lambda cosines, p, t: (-(cosines / t).log_softmax(dim=0)[p]).item()),
+        ("gives a row", "shape", lambda cosines, p, t: -(cosines / t).log_softmax(dim=0)),
+        ("takes the first", "value", lambda cosines, p, t: -(cosines / t).log_softmax(dim=0)[0]),
+        ("log to the base 2", "value", lambda cosines, p, t: -(cosines / t).log_softmax(dim=0)[p] / math.log(2)),
+    ],
+    "loss_gradient": [
+        ("the other way round", "sign", lambda s, t: (torch.eye(len(s)) - (s / t).softmax(dim=1)) / (t * len(s))),
+        ("only pushes", "positives", lambda s, t: (s / t).softmax(dim=1) / (t * len(s))),
+        ("down the columns", "axis", lambda s, t: ((s / t).softmax(dim=0) - torch.eye(len(s))) / (t * len(s))),
+        ("of the sum", "mean", lambda s, t: ((s / t).softmax(dim=1) - torch.eye(len(s))) / t),
+        ("on the logits", "temperature", lambda s, t: ((s / t).softmax(dim=1) - torch.eye(len(s))) / len(s)),
+        (
+            "of both directions",
+            "both directions",
+            lambda s, t: ((s / t).softmax(1) + (s / t).softmax(0) - 2 * torch.eye(len(s))) / (2 * t * len(s)),
+        ),
+        ("softmax of bare cosines", "value", lambda s, t: (s.softmax(dim=1) - torch.eye(len(s))) / (t * len(s))),
+        ("of one row", "shape", lambda s, t: ((s / t).softmax(dim=1) - torch.eye(len(s)))[0] / (t * len(s))),
+    ],
+    "multi_positive_loss": [
+        ("the diagonal alone", "one positive", lambda logits, ids: -logits.log_softmax(dim=1).diag().mean()),
+        ("spreads the target", "spread", spread_evenly),
+        (
+            "multiplies the probabilities",
+            "product",
+            lambda logits, ids: -(logits.log_softmax(dim=1) * (ids[:, None] == ids)).sum(dim=1).mean(),
+        ),
+        ("averages them", "average", lambda logits, ids: log_mean(logits.softmax(dim=1), ids, "average")),
+        ("down the columns", "axis", lambda logits, ids: log_mean(logits.softmax(dim=0), ids)),
+        ("sums the rows", "sum", lambda logits, ids: log_mean(logits.softmax(dim=1), ids) * len(ids)),
+        ("forgets the minus", "sign", lambda logits, ids: -log_mean(logits.softmax(dim=1), ids)),
+        (
+            "fills with 0",
+            "value",
+            lambda logits, ids: (logits.logsumexp(1) - (logits * (ids[:, None] == ids)).logsumexp(1)).mean(),
+        ),
+        ("gives a loss a row", "shape", lambda logits, ids: logits.logsumexp(dim=1)),
+        ("compares with its place", "value", lambda logits, ids: log_mean(logits.softmax(1), ids.clamp(max=5))),
+    ],
     "split_words": [
         ("capitals stay", "case", lambda text: text.split()),
         ("cuts at spaces only", "punctuation", lambda text: text.lower().split()),
@@ -219,6 +369,40 @@ WRONG: dict[str, list[Wrong]] = {
         ("softmax on top", "value", lambda images, texts: (unit(images) @ unit(texts).T).softmax(dim=-1)),
         ("forgets to transpose", "error", lambda images, texts: unit(images) @ unit(texts)),
     ],
+    "drift": [
+        ("absolute", "absolute", lambda a, b: {n: (b[n] - a[n]).norm().item() for n in floats(a)}),
+        ("by the new norm", "new norm", lambda a, b: relative(b, a)),
+        ("takes after for before", "new norm", lambda before, after: relative(after, before)),
+        (
+            "counts integers",
+            "integers",
+            lambda a, b: {n: (b[n] - a[n]).float().norm() / a[n].float().norm() for n in a},
+        ),
+        ("norm of an integer", "error", lambda a, b: {n: ((b[n] - a[n]).norm() / a[n].norm()).item() for n in a}),
+        ("subtracts the norms", "difference of norms", lambda a, b: {n: turnless(a[n], b[n]) for n in floats(a)}),
+        ("forgets the root", "squared", lambda a, b: {n: value**2 for n, value in relative(a, b).items()}),
+        ("each element", "not one number", lambda a, b: {n: (b[n] - a[n]).abs() / a[n].norm() for n in floats(a)}),
+        ("average of elements", "value", lambda a, b: {n: (b[n] - a[n]).abs().mean().item() for n in floats(a)}),
+        ("the weights alone", "names", lambda a, b: {n: v for n, v in relative(a, b).items() if "weight" in n}),
+        ("as a list", "type", lambda a, b: list(relative(a, b).values())),
+        ("one number for all", "type", lambda a, b: sum(relative(a, b).values())),
+    ],
+    "parts": [
+        ("one rate for all", "one rate", lambda m, lr, scale: by_part(m, lr, lr)),
+        ("divides", "divided", lambda m, lr, scale: by_part(m, lr / scale, lr)),
+        ("the wrong way round", "swapped", lambda m, lr, scale: by_part(m, lr, lr * scale)),
+        ("all that is called image", "projection", lambda m, lr, scale: by_part(m, lr * scale, lr, "image")),
+        ("forgets what is no encoder", "missing", lambda m, lr, scale: encoders_only(m, lr, scale)),
+        ("frozen ones too", "frozen", lambda m, lr, scale: by_part(m, lr * scale, lr, frozen=True)),
+        ("the encoder twice", "twice", lambda m, lr, scale: by_part(m, lr * scale, lr, twice=True)),
+        ("takes the rate for the factor", "value", lambda m, lr, scale: by_part(m, scale, lr)),
+        ("names", "not a parameter", lambda m, lr, scale: [{"params": list(dict(m.named_parameters())), "lr": lr}]),
+        ("copies", "not a parameter", lambda m, lr, scale: [{"params": [p.clone() for p in m.parameters()], "lr": lr}]),
+        ("compares tensors", "error", lambda m, lr, scale: [p for p in m.parameters() if p in [*m.parameters()][1:]]),
+        ("no rates", "keys", lambda m, lr, scale: [{"params": list(m.parameters())}]),
+        ("one group", "type", lambda m, lr, scale: {"params": list(m.parameters()), "lr": lr}),
+        ("the optimizer", "type", lambda m, lr, scale: torch.optim.AdamW(by_part(m, lr * scale, lr))),
+    ],
     "best_images": [
         ("gives the cosines", "values", lambda similarity, k: similarity.topk(k, dim=0).values.T),
         ("farthest first", "ascending", lambda similarity, k: similarity.argsort(dim=0)[:k].T),
@@ -228,6 +412,62 @@ WRONG: dict[str, list[Wrong]] = {
         ("sorts the texts of the first images", "axis", lambda similarity, k: similarity.argsort(dim=1)[:3, :k]),
         ("gives one only", "shape", lambda similarity, k: similarity.argmax(dim=0)),
         ("gives all", "shape", lambda similarity, k: similarity.argsort(dim=0, descending=True).T),
+    ],
+    "learning_rate": [
+        ("begins with 0", "zero first step", lambda s, n, w, p: p * s / w if s < w else rate(s, n, w, p)),
+        ("no warm-up", "warm-up", lambda s, n, w, p: p * cosine_of(s / n)),
+        ("the peak a step late", "warm-up", lambda s, n, w, p: p * (s + 1) / (w + 1) if s < w else rate(s, n, w, p)),
+        ("never halves", "half", lambda s, n, w, p: rate(s, n, w, p) * (1 if s < w else 2)),
+        ("cosine alone", "negative", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * (2 * rate(s, n, w, 1) - 1)),
+        ("cosine from step 0", "offset", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * cosine_of(s / n)),
+        ("cosine over all steps", "end", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * cosine_of((s - w) / n)),
+        ("a line down", "shape", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * (1 - (s - w) / (n - w))),
+        ("forgets the peak", "peak", lambda s, n, w, p: rate(s, n, w, 1.0)),
+        ("divides by 0", "no warm-up", lambda s, n, w, p: min(p * (s + 1) / w, rate(s, n, w, p))),
+        ("gives a tensor", "type", lambda s, n, w, p: torch.tensor(rate(s, n, w, p))),
+    ],
+    "parameter_groups": [
+        ("all in one", "vectors", lambda model, wd: [{"params": list(model.parameters()), "weight_decay": wd}]),
+        ("no decay", "no decay", lambda model, wd: [{"params": list(model.parameters()), "weight_decay": 0.0}]),
+        ("biases by name", "by name", groups_by(lambda name, p: "bias" in name or "bn" in name or "norm" in name)),
+        ("biases only", "vectors", groups_by(lambda name, p: "bias" in name)),
+        ("forgets logit_scale", "logit_scale", groups_by(lambda name, p: p.ndim == 1 or is_position(name))),
+        ("forgets positions", "positions", groups_by(lambda name, p: p.ndim <= 1)),
+        ("spares kernels", "matrices", groups_by(lambda name, p: p.ndim != 2 or is_position(name))),
+        ("spares the text", "matrices", groups_by(lambda name, p: p.ndim <= 1 or name.startswith("text"))),
+        ("its own decay", "value", lambda model, _: groups_by(lambda name, p: p.ndim <= 1)(model, 0.05)),
+        ("matrices alone", "missing", lambda model, wd: groups_by(lambda name, p: p.ndim <= 1)(model, wd)[1:]),
+        ("says no decay", "key", lambda model, wd: [{"params": list(model.parameters())}]),
+        (
+            "names",
+            "foreign",
+            lambda model, wd: [{"params": [n for n, _ in model.named_parameters()], "weight_decay": wd}],
+        ),
+        ("twice", "twice", lambda model, wd: 2 * groups_by(lambda name, p: p.ndim <= 1)(model, wd)),
+        ("a generator", "type", lambda model, wd: model.parameters()),
+    ],
+    "training_step": [
+        ("zero_grad after backward", "erased", step_of("backward zero clip step clamp")),
+        ("no zero_grad", "zero_grad", step_of("backward clip step clamp")),
+        ("no backward", "no backward", step_of("zero clip step clamp")),
+        ("no step", "no step", step_of("zero backward clip clamp")),
+        ("step before backward", "step first", step_of("step zero backward clip clamp")),
+        ("no clipping", "not clipped", step_of("zero backward step clamp")),
+        ("clips before backward", "not clipped", step_of("zero clip backward step clamp")),
+        ("clips after step", "not clipped", step_of("zero backward step clip clamp")),
+        ("clips each number", "weights", step_of("zero backward clip_value step clamp")),
+        ("no clamp", "no clamp", step_of("zero backward clip step")),
+        ("images to texts only", "one direction", step_of(loss_of=lambda m: -m.log_softmax(dim=1).diag().mean())),
+        (
+            "softmax over the other axis",
+            "one direction",
+            step_of(loss_of=lambda m: -m.log_softmax(dim=0).diag().mean()),
+        ),
+        ("adds both", "sum", step_of(loss_of=lambda m: 2 * mean_of_both(m))),
+        ("no exp", "no exp", step_of(scale_of=lambda scale: scale)),
+        ("divides by the scale", "value", step_of(scale_of=lambda scale: 1 / scale.exp())),
+        ("sums over the batch", "value", step_of(loss_of=lambda m: len(m) * mean_of_both(m))),
+        ("gives a tensor", "type", step_of(answer_of=lambda loss: loss)),
     ],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from IPython.display import display
 
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
+from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson
 
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
@@ -69,7 +71,9 @@ def places(control: Any) -> list[Any]:
     if isinstance(control, ipywidgets.Text):
         return [control.value, *TEXTS]
     steps = round((control.max - control.min) / control.step)
-    return [control.min, control.min + steps // 2 * control.step, control.max]
+    found = [control.min, control.min + steps // 2 * control.step, control.max]
+    is_log = isinstance(control, ipywidgets.FloatLogSlider)  # its ends are exponents
+    return [control.base**exponent for exponent in found] if is_log else found
 
 
 def test_all_that_moves_changes_what_is_shown(explorers: list[Explorer]) -> None:
@@ -188,11 +192,84 @@ def keep(explorer: Explorer) -> None:
     assert recalls[0] < 0.2 < 0.7 < recalls[1] <= recalls[2] + 0.05 <= 1.05
 
 
+def with_data(explorer: Explorer) -> None:
+    """At a recorded amount of data the mean over the seeds, read here from the file itself."""
+    content = json.loads((ROOT / "benchmarks/results/starts.json").read_text(encoding="utf-8"))
+    for percent in (5, 50, 100):
+        said = at(explorer, percent=percent).text
+        assert f"at {percent}% = {24 * percent:,} pictures" in said
+        for arm in ("fine-tuned", "frozen", "random"):
+            here = arm, percent / 100, 1.0
+            recalls = [
+                run["scores"]["i2t_R@1"]
+                for run in content["results"]
+                if (run["arm"], run["share"], run["image_lr_scale"]) == here
+            ]
+            found = re.findall(rf"[:,] {arm} ([\d.]+) from", said)
+            assert [float(number) for number in found] == [pytest.approx(sum(recalls) / len(recalls), abs=0.006)]
+
+
+def warm_up(explorer: Explorer) -> None:
+    for share in (0.0, 0.25, 0.5):
+        _, first, peak, last = numbers(at(explorer, share=share).text.partition("warm-up")[2])[:4]
+        warm = math.ceil(100 * share)
+        assert first == pytest.approx(1 / max(1, warm), abs=0.006)
+        assert peak == max(0, warm - 1)
+        assert last == pytest.approx(0.5 * (1 + math.cos(math.pi * (99 - warm) / (100 - warm))), abs=0.001)
+
+
+def memory_at(explorer: Explorer) -> None:
+    """Linear in the batch; 12.25 times the pixels take about as much more memory; Adam keeps two of each weight."""
+    kept = {}
+    for size in (64, 224):
+        for batch in (16, 512, 1024):
+            said = at(explorer, batch_size=batch, size=size, precision="fp32").text
+            gib = {name: float(value) for name, value in re.findall(r"(\w+): GiB ([\d.]+)", said)}
+            assert gib["total"] == pytest.approx(sum(gib.values()) - gib["total"], rel=0.02)
+            assert gib["Adam"] == pytest.approx(2 * gib["gradients"], rel=0.02)
+            kept[size, batch] = gib["kept"]
+        assert kept[size, 1024] == pytest.approx(64 * kept[size, 16], rel=0.05)
+        assert at(explorer, precision="bf16").text != said
+    assert 9 < kept[224, 1024] / kept[64, 1024] < 13
+
+
+def temperature_explorer(explorer: Explorer) -> None:
+    """Against the library's loss at both ends and in the middle; equal cosines cost ln 8 whatever the temperature."""
+    for temperature in (0.01, 0.1, 1.0):
+        said = at(explorer, matrix="collapsed", temperature=temperature, row=3).text
+        parts = {name: float(n) for name, n in re.findall(r"(to text|to image|of the row) (-?[\d.]+)", said)}
+        assert parts == {name: pytest.approx(math.log(8), abs=0.001) for name in ("to text", "to image", "of the row")}
+        assert float(re.findall(r"own text ([\d.]+)", said)[0]) == pytest.approx(1 / 8, abs=0.001)
+    sharp, _, flat = (numbers(at(explorer, matrix="trained", row=5, temperature=t).text)[-3:] for t in (0.01, 0.1, 1.0))
+    assert max(sharp) < 0.05
+    assert 1 < min(flat) <= max(flat) < math.log(8) + 0.001
+    losses = [numbers(at(explorer, matrix="untrained", temperature=t).text)[-3] for t in (0.01, 0.1, 1.0)]
+    assert losses == sorted(losses, reverse=True), "confident and wrong costs most"
+    for temperature in (0.01, 0.1, 1.0):
+        said = at(explorer, matrix="untrained", temperature=temperature).text
+        own, others = re.findall(r"own pair (-?[\d.]+), on the others together (-?[\d.]+)", said)[0]
+        assert float(own) <= 0 <= float(others)
+
+
+def first_loss(explorer: Explorer) -> None:
+    for width, temperature in ((16, 1.0), (256, 0.1), (512, 1.0)):
+        said = at(explorer, D=width, temperature=temperature).text
+        ends = dict(re.findall(r"(measured|ln N|ln N \+ [^,]*?) from [-\d.]+ to ([\d.]+)", said))
+        assert float(ends["ln N"]) == pytest.approx(math.log(1024), abs=0.006)
+        predicted = math.log(1024) + 1 / (2 * temperature**2 * width)
+        assert float(ends["ln N + 1 / (2 tau^2 D)"]) == pytest.approx(predicted, abs=0.006)
+        assert float(ends["measured"]) == pytest.approx(predicted, abs=0.15)
+    said = at(explorer, D=16, temperature=0.01).text
+    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", said)[0]) < 0.2 * 1 / (2 * 0.01**2 * 16)
+
+
 NUMBERS: dict[str, Callable[[Explorer], None]] = {
     f.__name__: f
     for f in (
+        *(temperature_explorer, first_loss, warm_up, memory_at),
         *(recolour, truncate, choose_vocabulary, show_merges),
         *(show_step, look_back, attend, pad_more, turn, spread, keep),
+        with_data,
     )
 }
 

@@ -69,9 +69,10 @@ def _draw_landscape(
     axis: Axes, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], temperature: float
 ) -> str:
     said = []
-    for (name, (across, up)), colour in zip(curves.items(), (IMAGE_COLOUR, TEXT_COLOUR, "black"), strict=False):
+    looks = (IMAGE_COLOUR, "-"), (TEXT_COLOUR, "--"), ("black", ":")
+    for (name, (across, up)), (colour, style) in zip(curves.items(), looks, strict=False):
         here = int((torch.tensor(across).log() - torch.tensor(temperature).log()).abs().argmin())
-        axis.plot(across, up, color=colour, label=f"{name} {up[here]:.2f}")
+        axis.plot(across, up, style, color=colour, label=f"{name} {up[here]:.2f}")
         axis.plot(across[here], up[here], "o", color=colour)
         said.append(f"{name} {up[here]:.3f}")
     axis.axvline(temperature, color="grey", linewidth=0.8)
