@@ -108,7 +108,7 @@ def dots(
     for (name, value), style in zip((levels or {}).items(), LINE_STYLES[1:], strict=False):
         axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
     axis.set_yticks(range(len(series)), list(series), fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(series) - 0.5, -0.5)  # the first on top
     axis.set_xlabel(x)
     axis.grid(alpha=0.3)
     if band is not None or levels:
