@@ -254,18 +254,20 @@ class TestNotebook:
             board.get_by_role("button", name="Clear").click()
             expect(board).to_contain_text("no run yet")
             sliders = board.locator(".noUi-handle")  # lr, temperature, steps
-            board.get_by_role("button", name="8", exact=True).click()
+            sliders.nth(0).press("Home")
             sliders.nth(2).press("Home")
-            for number, key in enumerate(("End", "Home"), 1):
-                sliders.nth(0).press(key)
+            for number, size in enumerate(("8", "32"), 1):
+                board.get_by_role("button", name=size, exact=True).click()
                 board.get_by_role("button", name="Run").click()
                 expect(board.get_by_text(re.compile(rf"^{number}: .* finished"))).to_be_visible(timeout=120_000)
             said = board.locator("img").get_attribute("alt") or ""
-            lines = re.findall(r"(\d): lr (\S+), batch_size 8, temperature 0.07, steps 20 from (\S+) to ([\d.]+)", said)
-            assert [line[:2] for line in lines] == [("1", "0.1"), ("2", "1e-05")]
+            lines = re.findall(
+                r"(\d): lr 1e-05, batch_size (\d+), temperature 0.07, steps 20 from (\S+) to ([\d.]+)", said
+            )
+            assert [line[:2] for line in lines] == [("1", "8"), ("2", "32")]
             run = dashboard_run(FOLDER / f"{reading.name}.ipynb")
-            for _, lr, first, last in lines:
-                losses = list(run(float(lr), 8, 0.07, 20))
+            for _, size, first, last in lines:
+                losses = list(run(1e-5, int(size), 0.07, 20))
                 assert (float(first), float(last)) == pytest.approx((losses[0], losses[-1]), abs=0.02)
 
 
