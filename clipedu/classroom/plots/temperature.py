@@ -37,21 +37,22 @@ def temperature_panel(
     _draw_matrix(matrix, cosines, row)
     numbers = range(1, len(cosines) + 1)
     colours = [POSITIVE if column == row else NEGATIVE for column in range(len(cosines))]
+    right, own = probabilities[row].item(), gradient[row].item()
+    others = gradient.sum().item() - own
     softmax.bar(numbers, probabilities.tolist(), color=colours)
     softmax.axhline(1 / len(cosines), color="black", linestyle="--", linewidth=1)
-    softmax.set(ylim=(0, 1), xticks=numbers, title=f"softmax of I{row + 1} over the texts (dashed: chance)")
+    softmax.set(ylim=(0, 1), xticks=numbers, title=f"softmax of I{row + 1}: own text {right:.3f} (dashed: chance)")
     pull.bar(numbers, gradient.tolist(), color=colours)
     pull.axhline(0, color="black", linewidth=0.8)
-    pull.set(xticks=numbers, title=f"gradient on the cosines of I{row + 1} (green: own pair)")
+    pull.set(xticks=numbers, title=f"gradient: own pair {own:+.4f}, others together {others:+.4f}")
     said = _draw_landscape(landscape, curves, temperature)
     for axis in (matrix, softmax, pull, landscape):
         axis.title.set_fontsize(10)
-    own, others = gradient[row].item(), gradient.sum().item() - gradient[row].item()
     figure.suptitle(f"temperature {temperature:.3f}, scale {1 / temperature:.1f}", fontsize=11)
     return as_view(
         figure,
         f"Temperature {temperature:.3f}, scale {1 / temperature:.1f}. Softmax of I{row + 1} on its own text "
-        f"{probabilities[row]:.3f}. Gradient on the own pair {own:.4f}, on the others together {others:.4f}. {said}",
+        f"{right:.3f}. Gradient on the own pair {own:.4f}, on the others together {others:.4f}. {said}",
     )
 
 
