@@ -25,7 +25,7 @@ ARMS = {  # name -> network, ImageNet weights, frozen
 }
 SHARES = (0.05, 0.25, 1.0)
 IMAGE_LR_SCALES = (0.1, 3.0)
-READ_EVERY = 18  # steps between two looks at the recall
+READ_EVERY = 18  # steps between two looks at the recall, each of which costs seconds
 
 
 def build(arm: str, tokenizer: SimpleTokenizer, seed: int) -> CLIP:
@@ -38,7 +38,13 @@ def build(arm: str, tokenizer: SimpleTokenizer, seed: int) -> CLIP:
 
 
 def run(
-    arm: str, train_set: ImageTextDataset, test_set: ImageTextDataset, share: float, steps: int, config: TrainConfig
+    arm: str,
+    train_set: ImageTextDataset,
+    test_set: ImageTextDataset,
+    share: float,
+    steps: int,
+    config: TrainConfig,
+    read_every: int = READ_EVERY,
 ) -> dict[str, Any]:
     """Train one arm on a share of the pictures for so many steps; its losses, its recall on the way and at the end."""
     records = train_set.records
@@ -54,7 +60,7 @@ def run(
     def look(record: dict[str, Any]) -> None:
         if "val" not in record:
             losses.append(round(record["loss"], 4))
-            if share == 1 and record["step"] % READ_EVERY == 0:
+            if share == 1 and record["step"] % read_every == 0:
                 curve.append((record["step"], evaluate(model, tokenizer, test_set)["en"]["i2t_R@1"]))
 
     try:
@@ -82,6 +88,7 @@ def main() -> None:
     parser.add_argument("--name", default="starts", help="of the file in benchmarks/results")
     parser.add_argument("--epochs", type=int, default=2, help="the budget: so many passes over all pictures")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--read-every", type=int, default=READ_EVERY, help="steps between two looks at the recall")
     parser.add_argument("--whole-only", action="store_true", help="all pictures, one learning rate")
     options = parser.parse_args()
     train_set = ImageTextDataset(options.data_dir, "train", "en")
@@ -96,7 +103,8 @@ def main() -> None:
             plan += [(arm, share, 1.0) for share in SHARES[:-1] for arm in ("fine-tuned", "frozen", "random")]
             plan += [("fine-tuned", 1.0, scale) for scale in IMAGE_LR_SCALES]
         for arm, share, scale in plan:
-            result = run(arm, train_set, test_set, share, steps, replace(config, image_lr_scale=scale))
+            scaled = replace(config, image_lr_scale=scale)
+            result = run(arm, train_set, test_set, share, steps, scaled, options.read_every)
             print(seed, arm, share, scale, result["scores"], flush=True)
             results.append(result)
             write_result(FOLDER / f"{options.name}.json", results)
