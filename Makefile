@@ -33,7 +33,7 @@ lab: $(VENV)/.ready
 # The notebooks come first, as a reader would: 00 trains the small model that the tests then find.
 test: $(VENV)/.ready-test
 ifneq ($(NOTEBOOKS),)
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
 		--nbval-sanitize-with=tests/nbval_sanitize.cfg $(NOTEBOOKS)
 endif
 	$(BIN)/python -m pytest tests

@@ -19,6 +19,7 @@ from clipedu.classroom.widgets import Explorer
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson
 
+pytestmark = pytest.mark.timeout(900)  # on a busy machine 05 and 06 train for minutes
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
 
 

@@ -21,7 +21,7 @@ def execute(path: Path) -> None:
     """Run the notebook from top to bottom in its own folder and write it back; not if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, resources=resources).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
