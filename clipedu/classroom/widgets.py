@@ -81,6 +81,22 @@ def _control(name: str, given: Any) -> ipywidgets.Widget:
     return kind(start, min=least, max=most, step=step, description=name, style=style, layout=layout)
 
 
+class _Pace:
+    """When a live curve is drawn again: at most twice a second, and for no more than a fifth of the time."""
+
+    def __init__(self) -> None:
+        self.next = 0.0
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def draw(self, redraw: Callable[[], None]) -> None:
+        begin = time.monotonic()
+        redraw()
+        end = time.monotonic()
+        self.next = end + max(0.5, 4 * (end - begin))
+
+
 class TrainingMonitor(ipywidgets.VBox):
     """A callback for `train`: a bar, a line of numbers and the loss so far, redrawn at most twice a second.
 
@@ -90,7 +106,7 @@ class TrainingMonitor(ipywidgets.VBox):
     """
 
     def __init__(self, steps: int, chance: float) -> None:
-        self.chance, self.losses, self.drawn = chance, list[float](), 0.0
+        self.chance, self.losses, self.pace = chance, list[float](), _Pace()
         self.bar = ipywidgets.IntProgress(max=steps, layout=ipywidgets.Layout(width="36em", max_width="95%"))
         self.line, self.curve = ipywidgets.Label(), ipywidgets.HTML()
         super().__init__([self.bar, self.line, self.curve])
@@ -100,10 +116,12 @@ class TrainingMonitor(ipywidgets.VBox):
             return
         self.losses.append(record["loss"])
         self.bar.value = record["step"]
-        if time.monotonic() - self.drawn > 0.5 or record["step"] == self.bar.max:
+        if self.pace.is_due() or record["step"] == self.bar.max:
             self.line.value = f"step {record['step']}/{self.bar.max}  loss {record['loss']:.3f}"
-            self.curve.value = loss_curve(self.losses, self.chance).html
-            self.drawn = time.monotonic()
+            self.pace.draw(self._draw)
+
+    def _draw(self) -> None:
+        self.curve.value = loss_curve(self.losses, self.chance).html
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
@@ -164,14 +182,13 @@ class Dashboard(ipywidgets.VBox):
             self._draw()
 
     def _follow(self, name: str, losses: list[float], steps: Iterator[float]) -> None:
-        drawn = 0.0
+        pace = _Pace()
         for loss in steps:
             losses.append(loss)
             self.runs[name] = losses
-            if time.monotonic() - drawn > 0.5:
+            if pace.is_due():
                 self.line.value = f"{name}  step {len(losses)}  loss {loss:.3f}"
-                self._draw()
-                drawn = time.monotonic()
+                pace.draw(self._draw)
 
     def forget(self) -> None:
         """Drop all runs."""
