@@ -249,7 +249,7 @@ def temperature_explorer(explorer: Explorer) -> None:
     assert losses == sorted(losses, reverse=True), "confident and wrong costs most"
     for temperature in (0.01, 0.1, 1.0):
         said = at(explorer, matrix="untrained", temperature=temperature).text
-        own, others = re.findall(r"own pair (-?[\d.]+), on the others together (-?[\d.]+)", said)[0]
+        own, others = re.findall(r"own pair (-?\d+\.\d+), on the others together (-?\d+\.\d+)", said)[0]
         assert float(own) <= 0 <= float(others)
 
 
