@@ -262,7 +262,7 @@ def first_loss(explorer: Explorer) -> None:
         assert float(ends["ln N + 1 / (2 tau^2 D)"]) == pytest.approx(predicted, abs=0.006)
         assert float(ends["measured"]) == pytest.approx(predicted, abs=0.15)
     said = at(explorer, D=16, temperature=0.01).text
-    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", said)[0]) < 0.2 * 1 / (2 * 0.01**2 * 16)
+    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", said)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
 
 
 NUMBERS: dict[str, Callable[[Explorer], None]] = {
