@@ -170,16 +170,16 @@ class Dashboard(ipywidgets.VBox):
                 self.levels[f"chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
             said = f"last loss {losses[-1]:.3f}" if losses else "没有一步 · not a single step"
-            self.line.value = f"{name}  已完成 · finished, {said}"
+            end = f"已完成 · finished, {said}"
         except KeyboardInterrupt:
-            self.line.value = f"{name}  已停止 · stopped at step {len(losses)}"
+            end = f"已停止 · stopped at step {len(losses)}"
         except ClipEduError as error:
-            self.line.value = f"{name}  {error}"
+            end = str(error)
         except Exception as error:  # a widget's error would vanish in the log
-            self.line.value = f"{name}  出错了 · this went wrong: {type(error).__name__}: {error}"
-        finally:
-            self.button.disabled = self.clear.disabled = False
-            self._draw()
+            end = f"出错了 · this went wrong: {type(error).__name__}: {error}"
+        self._draw()
+        self.line.value = f"{name}  {end}"
+        self.button.disabled = self.clear.disabled = False
 
     def _follow(self, name: str, losses: list[float], steps: Iterator[float]) -> None:
         pace = _Pace()
