@@ -276,7 +276,7 @@ class TestNotebook:
 def dashboard_run(path: Path) -> Callable[..., Iterator[float]]:
     """The notebook's own `run`: its cells up to there, without those whose output depends on the machine."""
     torch.set_num_threads(1)  # as in the kernel: sums go in the same order
-    namespace: dict[str, Any] = {"device": torch.device("cpu")}
+    namespace: dict[str, Any] = {"device": torch.device("cpu"), "choices": None}  # what those cells would have defined
     for _, cell in Lesson.read(path).code:
         if "nbval-ignore-output" not in cell.metadata.get("tags", []):
             exec(cell.source, namespace)
