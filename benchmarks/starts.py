@@ -1,7 +1,7 @@
 """Pretrained or from scratch? The same network from three starts, with the same budget (notebook 06).
 
-python -m benchmarks.starts                                            # sample_data, all amounts of data, 2 seeds
-python -m benchmarks.starts --data-dir DIR --split val --name flickr8k # other pictures
+python -m benchmarks.starts                           # sample_data, all amounts of data, 2 seeds
+python -m benchmarks.starts --data-dir flickr8k --split val --name starts_flickr8k --whole-only  # other pictures
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def contrastive_loss(
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
         caption_ids: `[B]` int64; rows with equal ids share a caption and are all right answers for each other, not
             false negatives: what counts is the probability of all of them together (as in Miech et al. 2020,
-            MIL-NCE, section 3.2). Targets spread evenly over them would change nothing, see notebook 04.
+            MIL-NCE). Targets spread evenly over them would change nothing, see notebook 04.
         hard_negatives: `[M, E]`, further texts that belong to none of the images; they join the wrong answers of
             every image.
         chunk_size: compute that many rows at a time and again in the backward pass: memory B * chunk_size
