@@ -142,6 +142,51 @@ def the_switch_comes_first(lesson: Lesson) -> Iterator[str]:
         yield "the first code cell has no language_switch()"
 
 
+def what_moves_keeps_its_names(lesson: Lesson) -> Iterator[str]:
+    """A figure is drawn again when its slider moves, after all cells: a name that it reads must still mean the same."""
+    functions: dict[str, ast.FunctionDef] = {}
+    read: dict[str, str] = {}  # each name that some figure reads -> where that figure is
+    for where, cell in lesson.code:
+        tree = ast.parse(cell.source)
+        bound = _bound_at_top(tree)
+        yield from (f"{where} rebinds {name}, which the figure of {read[name]} reads" for name in bound & set(read))
+        functions |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if ast.unparse(call.func) in ("explore", "dashboard"):
+                for argument in call.args:
+                    read |= {name: where for name in _names_read(argument, functions) if name not in read}
+
+
+def _bound_at_top(tree: ast.Module) -> set[str]:
+    """What a cell's own lines bind: not what its functions and comprehensions keep to themselves."""
+    inner = ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
+    found, waiting = set(), list(tree.body)
+    while waiting:
+        node: Any = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        if not isinstance(node, inner):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _names_read(what: ast.AST, functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """All names in it, and in the notebook's functions that it names, and so on; but for their own names."""
+    found: set[str] = set()
+    waiting = {node.id for node in ast.walk(what) if isinstance(node, ast.Name)}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        if name in functions:
+            nodes = list(ast.walk(functions[name]))
+            own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+            own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+            waiting |= {node.id for node in nodes if isinstance(node, ast.Name)} - own - found
+    return found
+
+
 def what_is_not_compared_is_asserted(lesson: Lesson) -> Iterator[str]:
     """An output that depends on the machine: the cell or the next one asserts, or it does nothing but show."""
     cells = [cell for _, cell in lesson.code]
@@ -399,6 +444,7 @@ RULES: list[Rule] = [
     no_place_of_a_machine,
     imports_are_plain,
     the_switch_comes_first,
+    what_moves_keeps_its_names,
     what_is_not_compared_is_asserted,
     every_image_is_described,
     links_lead_somewhere,

@@ -155,6 +155,11 @@ BAD: list[tuple[Rule, Lesson, str]] = [
     (lessons.imports_are_plain, new(code("!pip install torch")), "!pip"),
     (lessons.imports_are_plain, new(code("%matplotlib inline")), "%matplotlib"),
     (lessons.the_switch_comes_first, Lesson(new_notebook(cells=[code("1 + 1")])), "no language_switch"),
+    (
+        lessons.what_moves_keeps_its_names,
+        new(code("N = 2\ndef f(x): return N * x\ndef g(x): return f(x)\nexplore(g, x=1)"), code("for N in 1, 2: pass")),
+        "cell 2 rebinds N, which the figure of cell 1 reads",
+    ),
     (lessons.what_is_not_compared_is_asserted, new(code("print(time())", ignored=True)), "cell 1 is neither"),
     (
         lessons.what_is_not_compared_is_asserted,
