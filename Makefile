@@ -30,13 +30,15 @@ $(VENV)/.ready-test: $(VENV)/.ready
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
-# The notebooks come first, as a reader would: 00 trains the small model that the tests then find.
+# 00 comes first, as for a reader: it trains the small model that the others find. Then two processes share the work,
+# a whole notebook at a time, with one thread each: on two cores more threads would only wait for one another.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+TOGETHER := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2
+
 test: $(VENV)/.ready-test
-ifneq ($(NOTEBOOKS),)
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
-		--nbval-sanitize-with=tests/nbval_sanitize.cfg $(NOTEBOOKS)
-endif
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(NBVAL) $(firstword $(NOTEBOOKS))
+	$(TOGETHER) --dist=loadfile $(NBVAL) $(wordlist 2, 99, $(NOTEBOOKS))
+	$(TOGETHER) --dist=loadgroup tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -71,7 +71,8 @@ def open_pictures(paths: Sequence[Path], size: int) -> Tensor | Pictures:
     pictures = Pictures(paths, size)
     if len(paths) * 3 * size * size > MEMORY_LIMIT:
         return pictures
-    held = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    with torch.inference_mode(False):  # else a caller's inference mode would forbid the threads to write
+        held = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
 
     def decode(index: int) -> DatasetError | None:
         picture = pictures[index]

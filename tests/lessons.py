@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
+import pytest
 
 from tests.conftest import ROOT
 
@@ -32,6 +33,13 @@ NUMBER = re.compile(  # the 2 of L2 belongs to a name
 UNITS = {"万": 1e4, "亿": 1e8, "thousand": 1e3, "million": 1e6, "billion": 1e9, "": 1}
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
+
+
+def one_process_each(name: str) -> list[Any]:
+    """The notebooks as parameters of a fixture; pytest-xdist leaves all tests of one of them to one process."""
+    return [
+        pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"{name} {path.stem}")) for path in NOTEBOOKS
+    ]
 
 
 @dataclass(frozen=True)

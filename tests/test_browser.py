@@ -31,7 +31,7 @@ from clipedu.classroom.lessons import RUN_DIR, eight_pairs
 from clipedu.embedding import embed_images, embed_texts
 from clipedu.pictures import open_pictures
 from tests.conftest import ROOT
-from tests.lessons import FOLDER, NOTEBOOKS, Lesson
+from tests.lessons import FOLDER, Lesson, one_process_each
 
 ARTIFACTS = ROOT / "artifacts"
 FLAGS = [
@@ -141,7 +141,7 @@ class Reading:
     dead_widgets: int
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=one_process_each("browser"))
 def reading(request: pytest.FixtureRequest, browser: Browser, lab: str) -> Iterator[Reading]:
     path: Path = request.param
     page = opened(browser, lab, path)

@@ -243,6 +243,8 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
     paths = ImageTextDataset(sample_data, "val").image_paths()[:20]
     held = open_pictures(paths, 32)
     assert isinstance(held, torch.Tensor)
+    with torch.inference_mode():  # of which the threads that decode know nothing
+        assert torch.equal(open_pictures(paths, 32), held)
     monkeypatch.setattr("clipedu.pictures.MEMORY_LIMIT", 1000)
     streamed = open_pictures(paths, 32)
     assert isinstance(streamed, Pictures)

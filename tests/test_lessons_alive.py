@@ -17,7 +17,7 @@ from IPython.display import display
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.conftest import ROOT
-from tests.lessons import NOTEBOOKS, Lesson
+from tests.lessons import Lesson, one_process_each
 
 pytestmark = pytest.mark.timeout(900)  # on a busy machine 05 and 06 train for minutes
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
@@ -35,7 +35,7 @@ def run(path: Path, seed: int = 0) -> dict[str, Any]:
     return namespace
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=one_process_each("alive"))
 def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Explorer]]:
     """Everything that a notebook lets its reader move."""
     path: Path = request.param
