@@ -6,8 +6,8 @@ The embeddings are unit vectors of 256 numbers around 1,000 random centres: cent
 brought back to length 1, so that neighbours have a cosine near 0.67 and strangers one near 0. Real ones lie in
 clusters too, and uniform ones have no neighbours worth finding. The queries come from the same centres and are asked
 one after the other, as a user would. The approximate indexes cut the space into sqrt(N) cells (k-means) and look into
-16 of them: `cells` keeps float32, `cells, 8 bits` a byte for each number. An HNSW graph answers sooner but takes many
-times as long to build. `recall_at_10` is the share of the exact ten that the index finds.
+16 of them: `cells` keeps float32, `cells, 8 bits` a byte for each number; both are quick to build. `recall_at_10` is
+the share of the exact ten that the index finds.
 """
 
 from __future__ import annotations
