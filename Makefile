@@ -1,5 +1,6 @@
 # make lab    environment, then JupyterLab on notebook 00 (CPU=1: PyTorch without CUDA, 5 GB less on Linux)
 # make test   environment, then every test and every notebook
+# make bench  environment, then every measurement of benchmarks/, into benchmarks/results (hours)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 LAB_FLAGS ?=
 
-.PHONY: setup lab test lint notebooks clean
+.PHONY: setup lab test lint notebooks bench clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +49,20 @@ lint: $(VENV)/.ready-test
 # Execute all notebooks in place, for commit.
 notebooks: $(VENV)/.ready
 	$(BIN)/python -m clipedu.classroom.execute $(NOTEBOOKS)
+
+# One after the other, so that none disturbs another. The photos are measured where they are at hand.
+bench: $(VENV)/.ready-test
+	$(BIN)/python -m benchmarks.time_to_recall
+	$(BIN)/python -m benchmarks.against_open_clip
+	$(BIN)/python -m benchmarks.loss_memory
+	$(BIN)/python -m benchmarks.search_scale
+	$(BIN)/python -m benchmarks.scaling
+ifdef CLIPEDU_FLICKR8K
+	$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --run-dir runs/flickr8k --language both
+endif
+	$(BIN)/python -m benchmarks.starts
+	$(BIN)/python -m benchmarks.choices
+	$(BIN)/python -m benchmarks.steps
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis artifacts

@@ -6,6 +6,7 @@ import datetime
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from clipedu.files import whole_file
 FOLDER = Path(__file__).parent / "results"
 
 
-def write_result(path: Path, results: Any) -> None:
-    """Write `results` and where they come from to `path`; called again after each run, so that none is lost."""
+def write_result(path: Path, results: Any, packages: Sequence[str] = ()) -> None:
+    """Write `results` and where they come from to `path`; called again after each run, so that none is lost.
+
+    `packages` are those whose versions matter too, beside torch's.
+    """
     arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no place of this machine
     content = {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
         "date": datetime.date.today().isoformat(),
         "device": _device(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision")},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "torchvision", *packages)},
         "results": results,
     }
     with whole_file(path) as temporary:

@@ -64,7 +64,7 @@ def contrastive_loss(
             return (image_to_text + text_to_image) / 2
 
     batch_size = len(image_embedding)
-    if chunk_size is None:
+    if chunk_size is None or chunk_size >= batch_size:  # a single chunk would save nothing and be computed twice
         return loss_of_rows(0, batch_size) / batch_size
     chunks = [(start, min(start + chunk_size, batch_size)) for start in range(0, batch_size, chunk_size)]
     losses = [checkpoint(loss_of_rows, start, stop, use_reentrant=False) for start, stop in chunks]

@@ -42,12 +42,20 @@ class ImageIndex:
 
     def search(self, sentence: str, top: int = 5) -> list[Hit]:
         """The `top` pictures nearest to the sentence, the nearest first."""
-        similarity = compute_similarity(self.embedding, embed_texts(self.model, self.tokenizer, [sentence]))[:, 0]
-        best = similarity.topk(min(top, len(self.paths)))
+        similarity, found = nearest(self.embedding, embed_texts(self.model, self.tokenizer, [sentence]), top)
         return [
             Hit(self.paths[index], value)
-            for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            for value, index in zip(similarity[0].tolist(), found[0].tolist(), strict=True)
         ]
+
+
+def nearest(embedding: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """The `top` rows of `embedding` nearest to each query, the nearest first: their cosines and indices, `[Q, top]`.
+
+    `embedding` `[N, E]` and `queries` `[Q, E]` have rows of length 1, as CLIP makes them: the cosine is the product.
+    """
+    best = (queries @ embedding.T).topk(min(top, len(embedding)))
+    return best.values, best.indices
 
 
 def readable_pictures(folder: Path) -> tuple[list[Path], list[Path]]:

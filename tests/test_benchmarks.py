@@ -6,16 +6,32 @@ The commands that make them are run here at a tiny size, to see that they work.
 from __future__ import annotations
 
 import json
+import math
 import re
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import choices, record, starts
-from clipedu import ImageTextDataset, TrainConfig
+from benchmarks import (
+    against_open_clip,
+    choices,
+    loss_memory,
+    note_loop,
+    record,
+    scaling,
+    search_scale,
+    starts,
+    time_to_recall,
+    turns,
+)
+from clipedu import ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss
+from clipedu.arguments import build_parser
 from clipedu.classroom import recorded
 from clipedu.errors import ConfigError
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
@@ -137,7 +153,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_main(module: Any, folder: Path, patch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
     patch.setattr(module, "FOLDER", folder)
-    patch.setattr(sys, "argv", [str(module.__file__), *arguments, "--epochs", "1", "--name", "small"])
+    patch.setattr(sys, "argv", [str(module.__file__), *arguments, "--name", "small"])
     module.main()
     written: dict[str, Any] = json.loads((folder / "small.json").read_text(encoding="utf-8"))
     assert written["command"].startswith(f"python -m {module.__name__} ")
@@ -146,7 +162,7 @@ def run_main(module: Any, folder: Path, patch: pytest.MonkeyPatch, *arguments: s
 
 
 def test_starts_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = "--data-dir", str(few), "--split", "val", "--whole-only", "--seeds", "3"
+    options = "--data-dir", str(few), "--split", "val", "--whole-only", "--seeds", "3", "--epochs", "1"
     written = run_main(starts, tmp_path, monkeypatch, *options)
     arms = [(arm, 3, 1) for arm, (network, *_) in starts.ARMS.items() if network == "efficientnet_lite0"]
     assert [(run["arm"], run["seed"], run["steps"]) for run in written["results"]] == arms
@@ -173,7 +189,7 @@ def test_choices_run(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names = "as it is", "weight decay 5, on everything", "both languages"
     small = {name: choices.CHOICES[name] | {"image_size": 32} for name in names}
     monkeypatch.setattr(choices, "CHOICES", small)
-    written = run_main(choices, tmp_path, monkeypatch, "--data-dir", str(few), "--seeds", "0")
+    written = run_main(choices, tmp_path, monkeypatch, "--data-dir", str(few), "--seeds", "0", "--epochs", "1")
     assert [run["choice"] for run in written["results"]] == list(names)
     assert [set(run["scores"]) for run in written["results"]] == [{"en"}, {"en"}, {"en", "zh"}]
     assert all(len(run["losses"]) == len(run["logit_scales"]) == 1 for run in written["results"])
@@ -183,3 +199,207 @@ def test_a_recording_of_nothing_is_told() -> None:
     with pytest.raises(ConfigError, match="nothing_such"):
         recorded("nothing_such")
     assert record.FOLDER == RESULTS
+
+
+def test_arms_take_turns() -> None:
+    counter = iter(range(100))
+    arms = {"A": lambda: next(counter), "B": lambda: -next(counter)}
+    assert list(turns.in_turn(arms, rounds=2)) == [("A", 0), ("B", -1), ("A", 2), ("B", -3)]
+    assert turns.ratio_of_medians([3, 9, 6], [2, 2, 5]) == 3
+
+
+# -------------------------------------------------------------------------------------- the note's loop against ours
+
+
+def test_the_notes_model_begins_as_pytorch_leaves_it() -> None:
+    model = note_loop.NoteCLIP()
+    words, positions = model.text_encoder.embedding.weight, model.text_encoder.positional_encoding.weight
+    assert (words.shape, positions.shape) == ((5000, 256), (77, 256))
+    assert words[1:].std().item() == pytest.approx(1, abs=0.01)
+    assert positions.std().item() == pytest.approx(1, abs=0.03)
+    assert not words[0].any()
+    block = model.text_encoder.transformer.layers[0]
+    assert not block.norm_first
+    assert block.linear1.weight.shape == (512, 256)
+    assert block.linear1.weight.abs().max().item() == pytest.approx(256**-0.5, rel=0.01)  # nn.Linear's own bound
+    assert len(model.text_encoder.transformer.layers) == 2
+    for projection in (model.image_projection, model.text_projection):
+        assert [type(layer) for layer in projection] == [nn.Linear, nn.LayerNorm]
+    assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+def test_the_notes_model_embeds_its_pairs(few: Path) -> None:
+    pairs = note_loop.NotePairs(ImageTextDataset(few, "train", "en"), tokenizer_of(few), 32)
+    rows = [pairs[index] for index in range(3)]
+    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    assert batch["image"].shape == (3, 3, 32, 32)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 77)
+    assert batch["attention_mask"].sum(dim=1).max() < 20
+    model = note_loop.NoteCLIP()
+    image_embedding, text_embedding = model(*batch.values())
+    for embedding in (image_embedding, text_embedding):
+        assert embedding.shape == (3, 256)
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
+    loss = note_loop.note_loss(image_embedding, text_embedding, model.logit_scale)
+    torch.testing.assert_close(loss, contrastive_loss(image_embedding, text_embedding, model.logit_scale))
+
+
+@pytest.fixture
+def small_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps on either side, each followed by a look at the recall."""
+    for name, config in (("NOTE", note_loop.NOTE), ("OURS", time_to_recall.OURS)):
+        monkeypatch.setattr(time_to_recall, name, replace(config, epochs=1, batch_size=32, image_size=32))
+    monkeypatch.setattr(time_to_recall, "READ_EVERY", 1)
+
+
+@pytest.mark.usefixtures("small_loops")
+def test_time_to_recall_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = "--data-dir", str(few), "--seeds", "3"
+    reached = run_main(time_to_recall, tmp_path, monkeypatch, *options, "--threshold", "0")["results"]
+    assert [(run["side"], run["seed"], run["steps"]) for run in reached["runs"]] == [("note", 3, 1), ("ours", 3, 1)]
+    for run in reached["runs"]:
+        assert 0 < run["seconds_to_recall"] == run["curve"][-1]["seconds"]
+    assert reached["ratio"] == reached["ratio_at_least"] > 0
+    missed = run_main(time_to_recall, tmp_path, monkeypatch, *options, "--threshold", "2")["results"]
+    assert [run["seconds_to_recall"] for run in missed["runs"]] == [None, None]
+    assert [[point["step"] for point in run["curve"]] for run in missed["runs"]] == [[1, 2], [1, 2]]
+    assert missed["ratio"] is missed["ratio_at_least"] is missed["our_median_seconds"] is None
+
+
+def test_a_loop_that_did_not_get_there_has_no_ratio() -> None:
+    def one(side: str, to_recall: float | None, trained: float) -> dict[str, Any]:
+        return {"side": side, "seconds_to_recall": to_recall, "curve": [{"seconds": trained}]}
+
+    runs = [one("note", None, 90.0), one("ours", 3.0, 3.0), one("note", 80.0, 80.0), one("ours", 3.0, 3.0)]
+    found = time_to_recall.compare([*runs, one("note", None, 100.0), one("ours", None, 9.0)])
+    assert found == {"note_median_seconds": None, "our_median_seconds": 3.0, "ratio": None, "ratio_at_least": 30.0}
+
+
+@pytest.mark.usefixtures("small_loops")
+@pytest.mark.parametrize("side", time_to_recall.SIDES)
+def test_reading_the_recall_disturbs_nothing(few: Path, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where recall is read after every step, training goes the way that it goes where it is not."""
+    train_set, test_set = (ImageTextDataset(few, split, "en") for split in ("train", "test"))
+    weights = []
+    for reads in (False, True):
+        run = time_to_recall.SIDES[side](train_set, test_set, tokenizer_of(few), 0)
+        run.train(run.read if reads else lambda: None)
+        weights.append(run.model.state_dict())
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+# ----------------------------------------------------------------------------------------------- the other commands
+
+
+def test_against_open_clip_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = "--batch-size", "4", "--image-size", "32", "--text-layers", "1", "--warm-up", "0", "--rounds", "1"
+    written = run_main(against_open_clip, tmp_path, monkeypatch, "--data-dir", str(few), *sizes)
+    found = written["results"]
+    assert {"open_clip_torch", "timm"} <= set(written["versions"])
+    assert all(len(times) == 1 and times[0] > 0 for times in found["seconds"].values())
+    assert set(found["seconds"]) == set(found["median_seconds"]) == set(sum(against_open_clip.PAIRS.values(), ()))
+    assert set(found["ratios"]) == set(against_open_clip.PAIRS)
+
+
+def test_both_models_have_the_same_size(few: Path) -> None:
+    batch = against_open_clip.read_batch(few, 4, 32, torch.device("cpu"))
+    assert batch.tokens(None)["input_ids"].shape[1] <= against_open_clip.SHORT, "no caption is cut"
+    ours = against_open_clip.our_model(batch, 2, 0.0, channels_last=True)
+    theirs = against_open_clip.open_clip_model(batch, 2, 77)
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, theirs)]
+    assert counts[0] == counts[1]
+
+
+def test_channels_first_is_the_same_network_in_another_layout() -> None:
+    first, last = against_open_clip.ChannelsFirst().eval(), ImageEncoder("resnet18", pretrained=False).eval()
+    last.load_state_dict(first.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(first(images), last(images), atol=1e-4, rtol=1e-4)
+    layouts = [next(encoder.parameters()).is_contiguous() for encoder in (first, last)]
+    assert layouts == [True, False]
+
+
+def test_loss_memory_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a number took 16 bytes, a chunk a fifth more time, and 1,000,000 bytes were free."""
+
+    def pretend(pairs: int, chunk_size: int | None, device_name: str, repeats: int) -> tuple[float, int]:
+        return (1.0, 16 * pairs**2) if chunk_size is None else (1.2, 16 * pairs * chunk_size)
+
+    monkeypatch.setattr(loss_memory, "measure_apart", pretend)
+    monkeypatch.setattr(loss_memory, "free_bytes", lambda device: 1_000_000)
+    sizes = "--pairs", "256", "128", "--chunk-size", "32", "--rounds", "2", "--device", "cpu"
+    found = run_main(loss_memory, tmp_path, monkeypatch, *sizes)["results"]
+    fits, too_large = found["batches"]
+    assert (found["chunk_size"], fits["pairs"], too_large["pairs"]) == (32, 128, 256)
+    assert fits["whole"] == {"computed": False, "seconds": [1, 1], "peak_bytes": [16 * 128**2] * 2}
+    assert (fits["time_ratio"], fits["memory_ratio"]) == (1.2, 4)
+    assert too_large["whole"] == {"computed": True, "seconds": None, "peak_bytes": [16 * 256**2]}
+    assert too_large["chunked"] == {"computed": False, "seconds": [1.2, 1.2], "peak_bytes": [16 * 256 * 32] * 2}
+    assert (too_large["time_ratio"], too_large["memory_ratio"]) == (None, 8)
+
+
+def test_a_fresh_process_measures_the_peak() -> None:
+    """At 1,024 pairs a matrix of logits has 4 MiB, and several are needed at once."""
+    took, peak = loss_memory.measure_apart(1024, None, "cpu", 1)
+    assert took > 0
+    assert 2 * 2**22 < peak < 20 * 2**22
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+def test_search_scale_runs(
+    with_faiss: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if with_faiss:
+        pytest.importorskip("faiss")
+    else:
+        monkeypatch.setattr(search_scale, "faiss", None)
+    sizes = "--sizes", "100", "400", "--queries", "5", "--rounds", "2"
+    written = run_main(search_scale, tmp_path, monkeypatch, *sizes)
+    found = written["results"]
+    assert found["approximate"] is with_faiss is ("faiss-cpu" in written["versions"])
+    assert ("pip install" in capsys.readouterr().out) is not with_faiss
+    assert [size["embeddings"] for size in found["sizes"]] == [100, 400]
+    for size in found["sizes"]:
+        assert list(size["ways"]) == ["exact", *(search_scale.INDEXES if with_faiss else [])]
+        assert size["ways"]["exact"]["index_bytes"] == size["embeddings"] * 256 * 4
+        assert size["ways"]["exact"]["recall_at_10"] == 1
+        for way in size["ways"].values():
+            assert len(way["queries_per_second"]) == 2
+            assert way["recall_at_10"] > 0.7
+
+
+def test_the_embeddings_lie_in_clusters() -> None:
+    embeddings = search_scale.draw_embeddings(3000, seed=1)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3000))
+    cosines = (embeddings @ search_scale.draw_embeddings(20, seed=2).T).amax(dim=0)
+    assert 0.5 < cosines.median().item() < 0.8, "a query has neighbours"
+
+
+def test_recall_counts_what_was_found() -> None:
+    assert search_scale.recall(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[2, 9], [4, 3]])) == 0.75
+
+
+def test_scaling_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([10.0, 18.0, 12.0, 10.0, 20.0, 16.0])
+    monkeypatch.setattr(scaling, "pictures_per_second", lambda *_: next(speeds))
+    found = run_main(scaling, tmp_path, monkeypatch, "--threads", "1", "--rounds", "2")["results"]
+    assert list(found["pictures_per_second"]) == list(scaling.arms(1))
+    assert found["pictures_per_second"]["two processes"] == [18, 20]
+    assert list(found["ratios"].values()) == [1.9, round(19 / 14, 3)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_second_epoch_is_measured(processes: int, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is that of test_cli's two processes; here it is only looked at."""
+
+    def pretend(words: list[str], env: dict[str, str], **_: Any) -> None:
+        assert env["OMP_NUM_THREADS"] == "3"
+        assert ("torch.distributed.run" in words) is (processes == 2)
+        options = build_parser().parse_args(words[words.index("clipedu") + 1 :])
+        assert (options.command, options.data_dir, options.epochs, options.batch_size) == ("train", few, 2, 32)
+        records = [{"step": 2, "train_seconds": 9.0}, {"step": 4, "train_seconds": 11.0}]
+        (options.run_dir / "history.json").write_text(json.dumps(records), encoding="utf-8")
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    assert scaling.pictures_per_second(processes, 3, few, 32, 48) == 32

@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
-from clipedu import ImageTextDataset, evaluate, recall_at_k, zero_shot_classify
+from clipedu import ImageTextDataset, compute_similarity, evaluate, recall_at_k, zero_shot_classify
 from clipedu.errors import ConfigError
 from clipedu.evaluation import model_inputs
+from clipedu.search import nearest
 from tests.conftest import small_model, tokenizer_of
 
 
@@ -97,3 +99,12 @@ def test_zero_shot_is_the_average_over_templates(data_dir: Path) -> None:
         mean = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).double().mean(0)
         logits.append(model.logit_scale.exp().item() * images @ (mean / mean.norm()))
     torch.testing.assert_close(probability.double(), torch.stack(logits, dim=1).softmax(dim=1), atol=1e-4, rtol=0)
+
+
+def test_nearest_are_those_of_the_highest_cosines() -> None:
+    pictures, queries = (F.normalize(torch.randn(count, 8), dim=1) for count in (30, 4))
+    cosines, found = nearest(pictures, queries, 5)
+    expected = compute_similarity(queries, pictures)  # (4, 30)
+    assert torch.equal(found, expected.argsort(dim=1, descending=True)[:, :5])
+    torch.testing.assert_close(cosines, expected.gather(1, found))
+    assert nearest(pictures, queries, 100)[1].shape == (4, 30), "no more than there are"

@@ -1,0 +1,190 @@
+"""One training step of ours against open_clip's, on the same batch of sample_data with models of the same size.
+
+python -m benchmarks.against_open_clip
+
+Both have a ResNet-18 with random weights (open_clip's from timm), a text Transformer of 256 numbers, 8 heads and an
+MLP twice as wide, and a shared space of 256: the same number of parameters. Both run in float32 and take the same
+step: forward, loss, backward, clipping at 1.0, fused AdamW. open_clip's text sees only what stands before (causal),
+ours both ways. open_clip has no dropout, so that ours has none either, except in the arm "ours", which has what
+`train` has: dropout 0.1, texts padded to the longest of the batch only, channels last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from benchmarks.record import FOLDER, write_result
+from benchmarks.turns import in_turn, ratio_of_medians
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, contrastive_loss
+from clipedu.classroom.measure import seconds
+from clipedu.environment import choose_device
+from clipedu.pictures import open_pictures
+from clipedu.tokenizer import SEP
+
+WIDTH, HEADS, EMBEDDING, FULL, SHORT = 256, 8, 256, 77, 16  # FULL and SHORT are paddings, in tokens
+PAIRS = {  # what is compared: open_clip's arm, ours
+    "equal, padded to 77": ("open_clip 77", "ours 77"),
+    "equal, padded to 16": ("open_clip 16", "ours 16"),
+    "equal, padded to 16, channels last": ("open_clip 16 channels last", "ours 16 channels last"),
+    "its default against ours": ("open_clip 77", "ours"),
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures `[B, 3, S, S]` (normalised float32, channels first), their captions, and the words' ids."""
+
+    images: Tensor
+    captions: list[str]
+    tokenizer: SimpleTokenizer
+
+    def tokens(self, length: int | None) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, padded to so many tokens; None: to the longest caption."""
+        if length is None:
+            rows = self.tokenizer(self.captions, padding="longest")
+        else:
+            rows = self.tokenizer(self.captions, padding="max_length", max_length=length)
+        return {name: tensor.to(self.images.device) for name, tensor in rows.items()}
+
+
+def read_batch(data_dir: Path, batch_size: int, image_size: int, device: torch.device) -> Batch:
+    """The first pairs of `train`."""
+    pairs = ImageTextDataset(data_dir, "train", "en")
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab(pairs.all_captions()[0])
+    images = open_pictures(pairs.image_paths()[:batch_size], image_size)
+    assert isinstance(images, Tensor)  # a single batch is always held in memory
+    captions = [pairs.caption(index) for index in range(len(images))]
+    return Batch(((images / 255 - 0.5) / 0.25).to(device), captions, tokenizer)
+
+
+class ChannelsFirst(ImageEncoder):
+    """Our ResNet-18 without the layout that it chooses by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("resnet18", pretrained=False)
+        self.model.to(memory_format=torch.contiguous_format)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, 3, H, W]` to `[B, 512]`."""
+        return self.model(images)
+
+
+def open_clip_model(batch: Batch, layers: int, length: int) -> nn.Module:
+    """Their CLIP in the size of ours; it pads every text to its context length."""
+    torch.manual_seed(0)
+    image = open_clip.CLIPVisionCfg(timm_model_name="resnet18", image_size=batch.images.shape[-1])
+    words = {"vocab_size": len(batch.tokenizer), "pool_type": "eos", "eos_id": SEP}
+    text = open_clip.CLIPTextCfg(length, width=WIDTH, heads=HEADS, layers=layers, mlp_ratio=2.0, **words)
+    model: nn.Module = open_clip.CLIP(EMBEDDING, image, text)
+    return model
+
+
+def our_model(batch: Batch, layers: int, dropout: float, channels_last: bool) -> CLIP:
+    """Our CLIP, with [CLS] for the sentence."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder("resnet18", pretrained=False) if channels_last else ChannelsFirst()
+    return CLIP(encoder, TextEncoder(len(batch.tokenizer), WIDTH, layers, dropout, HEADS), EMBEDDING)
+
+
+def open_clip_step(batch: Batch, layers: int, length: int, layout: torch.memory_format) -> Callable[[], None]:
+    """A training step of open_clip."""
+    model = open_clip_model(batch, layers, length).to(batch.images.device).to(memory_format=layout)
+    images = batch.images.contiguous(memory_format=layout)
+    input_ids = batch.tokens(length)["input_ids"]
+    loss = open_clip.ClipLoss()
+    return training_step(model, lambda: loss(*model(images, input_ids)))
+
+
+def our_step(batch: Batch, layers: int, length: int | None, channels_last: bool, dropout: float) -> Callable[[], None]:
+    """A training step of ours, its texts padded to so many tokens; None: to the longest."""
+    model = our_model(batch, layers, dropout, channels_last).to(batch.images.device)
+    tokens = batch.tokens(length)
+
+    def loss() -> Tensor:
+        image_embedding, text_embedding = model(batch.images, **tokens)
+        return contrastive_loss(image_embedding, text_embedding, model.logit_scale)
+
+    return training_step(model, loss)
+
+
+def training_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Forward and loss, backward, clipping, AdamW: the same for everyone."""
+    model.train()
+    device = next(model.parameters()).device
+    optimizer = AdamW(model.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def steps(batch: Batch, layers: int) -> dict[str, Callable[[], None]]:
+    """The arms: a training step each, on models of their own."""
+    first, last = torch.contiguous_format, torch.channels_last
+    return {
+        "open_clip 77": open_clip_step(batch, layers, FULL, first),
+        "ours 77": our_step(batch, layers, FULL, channels_last=False, dropout=0),
+        "open_clip 16": open_clip_step(batch, layers, SHORT, first),
+        "ours 16": our_step(batch, layers, SHORT, channels_last=False, dropout=0),
+        "open_clip 16 channels last": open_clip_step(batch, layers, SHORT, last),
+        "ours 16 channels last": our_step(batch, layers, SHORT, channels_last=True, dropout=0),
+        "ours": our_step(batch, layers, None, channels_last=True, dropout=0.1),
+    }
+
+
+def measure(batch: Batch, layers: int, warm_up: int, rounds: int) -> dict[str, Any]:
+    """Seconds of every arm in every round, their medians, and open_clip's over ours; the first rounds do not count."""
+    device = batch.images.device
+    # One step before each that is timed: the arm before has left the processor's caches full of its own.
+    timed = {name: partial(seconds, step, device, 1) for name, step in steps(batch, layers).items()}
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for name, value in in_turn(timed, warm_up + rounds):
+        times[name].append(round(value, 5))
+    times = {name: values[warm_up:] for name, values in times.items()}
+    return {
+        "seconds": times,
+        "median_seconds": {name: statistics.median(values) for name, values in times.items()},
+        "ratios": {name: ratio_of_medians(times[theirs], times[ours]) for name, (theirs, ours) in PAIRS.items()},
+    }
+
+
+def main() -> None:
+    """Measure all arms in turn and write the result down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--text-layers", type=int, default=2)
+    parser.add_argument("--warm-up", type=int, default=2, help="rounds that do not count")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--name", default="against_open_clip", help="of the file in benchmarks/results")
+    options = parser.parse_args()
+    batch = read_batch(options.data_dir, options.batch_size, options.image_size, choose_device())
+    found = measure(batch, options.text_layers, options.warm_up, options.rounds)
+    settings = {name: getattr(options, name) for name in ("batch_size", "image_size", "text_layers")}
+    settings["longest_text"] = batch.tokens(None)["input_ids"].shape[1]
+    write_result(FOLDER / f"{options.name}.json", settings | found, packages=("open_clip_torch", "timm"))
+    for name, value in found["median_seconds"].items():
+        print(f"{name}: {value:.3f} s a step")
+    print("open_clip's seconds over ours, ratio of medians: ", end="")
+    print(", ".join(f"{value:.2f} ({name})" for name, value in found["ratios"].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Pictures per second of training on one process and on two, with the same batch over all of them together.
+
+python -m benchmarks.scaling
+
+What is measured is the command itself, `python -m clipedu train` and the same under torchrun: ResNet-18 at 64 px, two
+epochs, of which the second counts, by the seconds in its history.json. Each process has its share of the processor's
+threads, half of them; "one process, all threads" has as many as both together, and is the honest rival of two. With a
+GPU for each process NCCL joins them, otherwise all stay on the CPU, with Gloo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks.record import FOLDER, write_result
+from benchmarks.turns import in_turn, ratio_of_medians
+
+PROCESSES = 2
+
+
+def arms(threads: int) -> dict[str, tuple[int, int]]:
+    """Name of each arm, its processes, and the threads of each."""
+    return {
+        "one process": (1, threads),
+        "two processes": (PROCESSES, threads),
+        "one process, all threads": (1, PROCESSES * threads),
+    }
+
+
+def command(processes: int) -> list[str]:
+    """What starts so many processes of clipedu."""
+    several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    return [sys.executable, "-m", *(several if processes > 1 else []), "clipedu"]
+
+
+def pictures_per_second(processes: int, threads: int, data_dir: Path, batch_size: int, image_size: int) -> float:
+    """Train two epochs in a folder of their own; the second one's speed, over all processes together."""
+    device = "auto" if torch.cuda.device_count() >= PROCESSES else "cpu"
+    with TemporaryDirectory() as folder:
+        settings = {"data-dir": data_dir, "run-dir": folder, "batch-size": batch_size, "image-size": image_size}
+        settings |= {"device": device, "pretrained": "none", "epochs": 2}
+        flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        subprocess.run(
+            [*command(processes), "train", *flags],
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        first, second = json.loads((Path(folder) / "history.json").read_text(encoding="utf-8"))
+    pictures = batch_size * (second["step"] - first["step"])
+    return round(pictures / (second["train_seconds"] - first["train_seconds"]), 2)
+
+
+def main() -> None:
+    """Run the arms in turn and write the results down after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
+    parser.add_argument("--batch-size", type=int, default=64, help="over all processes together")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 1) // PROCESSES), help="per process")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="scaling", help="of the file in benchmarks/results")
+    options = parser.parse_args()
+    settings = options.data_dir, options.batch_size, options.image_size
+    calls = {name: partial(pictures_per_second, *arm, *settings) for name, arm in arms(options.threads).items()}
+    speeds: dict[str, list[float]] = {name: [] for name in calls}
+    results: dict[str, Any] = {"batch_size": options.batch_size, "image_size": options.image_size}
+    results |= {"threads_per_process": options.threads, "pictures_per_second": speeds}
+    for name, speed in in_turn(calls, options.rounds):
+        speeds[name].append(speed)
+        print(f"{name}: {speed:.1f} pictures a second", flush=True)
+        write_result(FOLDER / f"{options.name}.json", results)
+    results["median_pictures_per_second"] = {name: statistics.median(values) for name, values in speeds.items()}
+    one, two, all_threads = speeds.values()
+    results["ratios"] = {
+        "two processes over one": ratio_of_medians(two, one),
+        "two processes over one with all threads": ratio_of_medians(two, all_threads),
+    }
+    write_result(FOLDER / f"{options.name}.json", results)
+    ratios = ", ".join(f"{value} ({name})" for name, value in results["ratios"].items())
+    print(f"pictures per second, ratio of medians: {ratios}")
+
+
+if __name__ == "__main__":
+    main()

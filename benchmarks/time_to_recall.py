@@ -1,0 +1,192 @@
+"""Seconds of training until R@5 is 0.90 in both directions: the note's loop against `clipedu.train`.
+
+python -m benchmarks.time_to_recall
+python -m benchmarks.time_to_recall --seeds 0 --max-steps 150      # a short look
+
+The clock starts with the training call: what our loop decodes at its start is counted, as is what the note decodes at
+every step. It stands still while recall is read on `test` (English), each side with its own picture size; meanwhile
+the two loading processes of the note may work ahead, which is to its advantage. Either side runs for its own number
+of epochs at most. A run that does not get there says so: its `seconds_to_recall` is null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmarks.note_loop import NOTE, NoteCLIP, NotePairs, note_transform, train_note
+from benchmarks.record import FOLDER, write_result
+from benchmarks.turns import in_turn
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate, train
+from clipedu.history import Record
+from clipedu.pictures import open_pictures
+
+OURS = TrainConfig(epochs=2, batch_size=64, lr=1e-3, image_size=48)
+READ_EVERY = 15  # steps between two readings of the recall
+
+Train = Callable[[Callable[[], object]], object]  # takes what to call after each step
+Read = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A fresh model, how to train it, and how to read its recall on the way, which must leave no trace."""
+
+    model: nn.Module
+    train: Train
+    read: Read
+
+
+class Enough(Exception):
+    """Ends a training run from within."""
+
+
+class Watch:
+    """Counts steps and seconds of training, and stops the clock to read the recall every `READ_EVERY` steps."""
+
+    def __init__(self, read: Read, threshold: float, max_steps: int) -> None:
+        self.read, self.threshold, self.max_steps = read, threshold, max_steps
+        self.steps, self.seconds, self.since = 0, 0.0, time.perf_counter()
+        self.curve: list[dict[str, float]] = []
+
+    def after_step(self) -> None:
+        """Count a step; `Enough` once the threshold or the last step is reached."""
+        self.steps += 1
+        if self.steps % READ_EVERY == 0 or self.steps >= self.max_steps:
+            self.look()
+            if self.curve[-1]["recall"] >= self.threshold or self.steps >= self.max_steps:
+                raise Enough
+
+    def look(self) -> None:
+        """Read the recall: of both directions the lower R@5."""
+        self.seconds += time.perf_counter() - self.since
+        scores = self.read()
+        recall = min(scores["i2t_R@5"], scores["t2i_R@5"])
+        self.curve.append({"step": self.steps, "seconds": round(self.seconds, 3), "recall": round(recall, 4)})
+        self.since = time.perf_counter()
+
+
+def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer: SimpleTokenizer, seed: int) -> Side:
+    """The note's."""
+    torch.manual_seed(seed)
+    model = NoteCLIP()
+    transform = note_transform(NOTE.image_size)
+    pictures = torch.stack([transform(Image.open(path).convert("RGB")) for path in test_set.image_paths()])
+    pairs = NotePairs(train_set, tokenizer, NOTE.image_size)
+
+    def read() -> dict[str, float]:
+        model.eval()
+        # Of a model whose pictures are at hand, evaluate asks only for what the note's has too.
+        scores = evaluate(cast(CLIP, model), tokenizer, test_set, pictures)["en"]
+        model.train()
+        return scores
+
+    return Side(model, partial(train_note, model, pairs, NOTE), read)
+
+
+def our_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer: SimpleTokenizer, seed: int) -> Side:
+    """Ours."""
+    torch.manual_seed(seed)
+    config = replace(OURS, seed=seed)
+    text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
+    model = CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder)
+    pictures = open_pictures(test_set.image_paths(), config.image_size)
+
+    def go(after_step: Callable[[], object]) -> None:
+        def callback(record: Record) -> None:
+            if "val" not in record:  # a step; epochs carry "val"
+                after_step()
+
+        train(model, tokenizer, train_set, config=config, callbacks=[callback])
+
+    return Side(model, go, lambda: evaluate(model, tokenizer, test_set, pictures)["en"])
+
+
+SIDES = {"note": note_side, "ours": our_side}
+
+
+def run(name: str, seed: int, data_dir: Path, threshold: float, max_steps: int) -> dict[str, Any]:
+    """Train one side until it is good enough, its epochs are over, or `max_steps` are."""
+    train_set, test_set = (ImageTextDataset(data_dir, split, "en", seed=seed) for split in ("train", "test"))
+    tokenizer = SimpleTokenizer()
+    tokenizer.build_vocab(train_set.all_captions()[0])
+    side = SIDES[name](train_set, test_set, tokenizer, seed)
+    watch = Watch(side.read, threshold, max_steps)
+    with suppress(Enough):
+        side.train(watch.after_step)
+        if watch.steps % READ_EVERY:
+            watch.look()
+    last = watch.curve[-1]
+    return {
+        "side": name,
+        "seed": seed,
+        "seconds_to_recall": last["seconds"] if last["recall"] >= threshold else None,
+        "steps": watch.steps,
+        "curve": watch.curve,
+    }
+
+
+def compare(runs: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The medians of both sides and their ratio; null where half of the runs or more did not get there.
+
+    `ratio_at_least` stands for the ratio where the note's loop did not get there: what it had trained by then counts.
+    """
+    to_recall = {
+        name: statistics.median(one["seconds_to_recall"] or math.inf for one in runs if one["side"] == name)
+        for name in SIDES
+    }
+    note, ours = to_recall["note"], to_recall["ours"]
+    trained = statistics.median(one["curve"][-1]["seconds"] for one in runs if one["side"] == "note")
+    return {
+        "note_median_seconds": note if note < math.inf else None,
+        "our_median_seconds": ours if ours < math.inf else None,
+        "ratio": round(note / ours, 2) if max(note, ours) < math.inf else None,
+        "ratio_at_least": round(trained / ours, 2) if ours < math.inf else None,
+    }
+
+
+def describe(one: dict[str, Any]) -> str:
+    """A run in one line."""
+    last = one["curve"][-1]
+    outcome = "reached" if one["seconds_to_recall"] is not None else "NOT reached"
+    spent = f"{last['seconds']:.1f} s, {last['step']} steps"
+    return f"seed {one['seed']}  {one['side']}: {outcome}, R@5 {last['recall']:.3f} after {spent}"
+
+
+def main() -> None:
+    """Run both sides in turn for each seed and write the results down after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threshold", type=float, default=0.9, help="of R@5, in both directions")
+    parser.add_argument("--max-steps", type=int, default=750, help="for either side; the note's 10 epochs are 750")
+    parser.add_argument("--name", default="time_to_recall", help="of the file in benchmarks/results")
+    options = parser.parse_args()
+    runs = []
+    for seed in options.seeds:
+        arms = {
+            name: partial(run, name, seed, options.data_dir, options.threshold, options.max_steps) for name in SIDES
+        }
+        for _, one in in_turn(arms, rounds=1):
+            print(describe(one), flush=True)
+            runs.append(one)
+            write_result(FOLDER / f"{options.name}.json", {"threshold": options.threshold, "runs": runs})
+    found = {"threshold": options.threshold, "runs": runs, **compare(runs)}
+    write_result(FOLDER / f"{options.name}.json", found)
+    print(f"the note's seconds over ours, ratio of medians: {found['ratio']} (at least {found['ratio_at_least']})")
+
+
+if __name__ == "__main__":
+    main()
