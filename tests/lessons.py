@@ -168,9 +168,10 @@ def what_moves_keeps_its_names(lesson: Lesson) -> Iterator[str]:
 def _bound_at_top(tree: ast.Module) -> set[str]:
     """What a cell's own lines bind: not what its functions and comprehensions keep to themselves."""
     inner = ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
-    found, waiting = set(), list(tree.body)
+    found: set[str] = set()
+    waiting: list[ast.AST] = [*tree.body]
     while waiting:
-        node: Any = waiting.pop()
+        node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

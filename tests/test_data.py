@@ -244,7 +244,9 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
     held = open_pictures(paths, 32)
     assert isinstance(held, torch.Tensor)
     with torch.inference_mode():  # of which the threads that decode know nothing
-        assert torch.equal(open_pictures(paths, 32), held)
+        again = open_pictures(paths, 32)
+    assert isinstance(again, torch.Tensor)
+    assert torch.equal(again, held)
     monkeypatch.setattr("clipedu.pictures.MEMORY_LIMIT", 1000)
     streamed = open_pictures(paths, 32)
     assert isinstance(streamed, Pictures)
