@@ -58,7 +58,10 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python -m benchmarks.search_scale
 	$(BIN)/python -m benchmarks.scaling
 ifdef CLIPEDU_FLICKR8K
-	$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --run-dir runs/flickr8k --language both
+	for language in en zh both; do \
+		$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --run-dir runs/flickr8k_$$language \
+			--language $$language || exit 1; done
+	$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --run-dir runs/flickr8k_en --changes
 endif
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.choices

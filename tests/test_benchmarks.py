@@ -21,6 +21,7 @@ from torch import nn
 from benchmarks import (
     against_open_clip,
     choices,
+    flickr8k,
     loss_memory,
     note_loop,
     record,
@@ -403,3 +404,43 @@ def test_the_second_epoch_is_measured(processes: int, few: Path, monkeypatch: py
 
     monkeypatch.setattr(subprocess, "run", pretend)
     assert scaling.pictures_per_second(processes, 3, few, 32, 48) == 32
+
+
+# ---------------------------------------------------------------------------------------------------------- real photos
+
+
+def test_flickr8k_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On drawn scenes: two members in both languages, and the steps of the table."""
+    words = ["flickr8k", "--data-dir", str(few), "--run-dir", str(tmp_path / "run"), "--language", "both"]
+    words += ["--image-size", "64", "--seeds", "0", "1"]
+    monkeypatch.setattr(flickr8k, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", [*words, "--epochs", "2"])
+    flickr8k.main()
+    (found,) = json.loads((tmp_path / "flickr8k_both.json").read_text())["results"]["runs"]
+    assert set(found["scores"]) == set(found["first member"]) == {"en", "zh"}
+    assert {"i2t_R@1", "t2i_R@10", "i2t_R@5, equal"} <= set(found["scores"]["en"])
+    content = torch.load(tmp_path / "run/members.pt", weights_only=True)
+    assert len(content["weights"]) == 2
+    monkeypatch.setattr(flickr8k, "CHANGES", {label: replace(r, epochs=1) for label, r in flickr8k.CHANGES.items()})
+    monkeypatch.setattr(sys, "argv", [*words, "--changes"])
+    flickr8k.main()
+    runs = json.loads((tmp_path / "flickr8k_both_changes.json").read_text())["results"]["runs"]
+    assert [one["label"] for one in runs] == list(flickr8k.CHANGES)
+
+
+def test_equal_captions_of_other_photos_are_hits() -> None:
+    """Photo 0 and photo 1 share caption A; photo 0 ranks photo 1's A first, which then is right for it as well."""
+    similarity = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.4], [0.0, 0.1, 0.8]])
+    text_to_image, meaning = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])  # captions A, A, B
+    found = flickr8k.recall_of_equal(similarity, text_to_image, meaning)
+    assert found["i2t_R@1"] == pytest.approx(2 / 3)  # photo 1 puts B first
+    assert found["t2i_R@1"] == 1
+    assert flickr8k.recall_of_equal(torch.ones(3, 3), text_to_image, meaning)["i2t_R@1"] == 0
+
+
+def test_only_known_words_have_a_say() -> None:
+    encoder = flickr8k.WordAverage(10, width=8).eval()
+    plain, noisy = torch.tensor([[2, 5, 6, 3]]), torch.tensor([[2, 5, 1, 6, 3, 0]])  # [UNK] inside, [PAD] behind
+    torch.testing.assert_close(encoder(plain, (plain != 0).long()), encoder(noisy, (noisy != 0).long()))
+    alone = torch.tensor([[2, 3]])
+    assert encoder(alone, torch.ones_like(alone)).isfinite().all()

@@ -1,0 +1,342 @@
+"""Captions for real photos within a quarter of an hour on two cores, with nothing pretrained on the side of the text.
+
+python -m benchmarks.flickr8k --data-dir flickr8k --run-dir runs/flickr8k --language en
+
+The image side is EfficientNet-Lite0 with its ImageNet weights, frozen, and read at several depths and places: what it
+says of a photo and of its mirror image is computed once. On it stand a linear projection and a text encoder from
+random weights. Several such members, alike but for their seed, are trained one after the other; their embeddings,
+side by side, are one longer embedding, whose cosines are the means of the members'.
+
+What was tried is chosen by recall on `val`, which therefore flatters the result a little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+from tqdm.auto import tqdm
+
+from benchmarks.record import FOLDER, write_result
+from clipedu import ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, recall_at_k
+from clipedu.embedding import frozen_features
+from clipedu.files import whole_file
+from clipedu.loss import contrastive_loss
+from clipedu.model import MAX_LOGIT_SCALE, inference
+from clipedu.optimization import make_scheduler
+from clipedu.pictures import epoch_batches, in_order
+from clipedu.records import languages
+from clipedu.tokenizer import SEP
+
+IMAGE_SIZE = 256
+VIEWS = {"photo": False, "mirrored": True}
+BRIGHTEST = 8  # of the 8 x 8 places of the last layer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a member beside its seed."""
+
+    features: str = "all"  # or "average": the last layer's average alone
+    mirror: bool = True
+    text: str = "words"  # or "transformer": the library's TextEncoder
+    epochs: int = 25
+    batch_size: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 0.2
+    shared_dim: int = 512
+    dropout: float = 0.4  # of the image's features
+
+
+CHANGES: dict[str, Recipe] = {  # from the plain road to the whole recipe, a step at a time
+    "average of the last layer, one Transformer layer": Recipe("average", mirror=False, text="transformer"),
+    "words instead of the Transformer": Recipe("average", mirror=False),
+    "and the mirror image": Recipe("average"),
+    "and more of each photo": Recipe(),
+}
+
+
+class DeepFeatures(ImageEncoder):
+    """EfficientNet-Lite0 read at several depths: averages of four blocks, and of the last layer its average, its
+    maximum, the averages of its four quarters and that of its strongest places. Pictures to features `[B, 9664]`."""
+
+    def __init__(self, mirrored: bool) -> None:
+        super().__init__("efficientnet_lite0", pretrained=True)
+        self.mirrored = mirrored
+        self.model_name = f"efficientnet_lite0, deep, mirrored={mirrored}"  # a part of the cache's key
+        self.output_dim = 80 + 112 + 192 + 320 + 7 * 1280
+        self.freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 `[B, 3, S, S]` to float32 `[B, 9664]`; the last layer's average comes first."""
+        network: Any = self.model
+        hidden = (images.flip(-1) if self.mirrored else images) / 255
+        hidden = ((hidden - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        hidden = network.bn1(network.conv_stem(hidden))
+        depths = []
+        for block in network.blocks:
+            hidden = block(hidden)
+            depths.append(hidden.mean(dim=(2, 3)))
+        last = network.bn2(network.conv_head(hidden))  # (B, 1280, S / 32, S / 32)
+        places = last.flatten(2)
+        strongest = places.topk(min(BRIGHTEST, places.shape[2]), dim=2).values.mean(dim=2)
+        quarters = F.adaptive_avg_pool2d(last, 2).flatten(1)
+        found = [places.mean(dim=2), places.amax(dim=2), strongest, quarters, *depths[3:]]
+        return torch.cat(found, dim=1)  # (B, 9664)
+
+
+class WordAverage(nn.Module):
+    """A sentence as a weighted average of its words, each of which has a learned weight: `[B, T]` to `[B, width]`."""
+
+    def __init__(self, vocab_size: int, width: int = 512, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.output_dim = width
+        self.word = nn.Embedding(vocab_size, width)
+        self.weight = nn.Embedding(vocab_size, 1)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        last = nn.Linear(2 * width, width)
+        self.residual = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), last)
+        nn.init.normal_(self.word.weight, std=0.02)
+        nn.init.zeros_(self.weight.weight)  # at first, all words alike
+        nn.init.zeros_(last.weight)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Special tokens have no say; a text without a known word is their average all the same."""
+        scores = self.weight(input_ids).squeeze(-1).masked_fill(input_ids <= SEP, -1e4)
+        share = scores.masked_fill(attention_mask == 0, -1e9).softmax(dim=1)  # (B, T)
+        hidden = self.dropout(self.norm((share.unsqueeze(-1) * self.word(input_ids)).sum(dim=1)))  # (B, width)
+        return hidden + self.residual(hidden)
+
+
+class Member(nn.Module):
+    """Two projections into one space, on precomputed features and on a text encoder of its own."""
+
+    def __init__(self, feature_dim: int, vocab_size: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.text_encoder: WordAverage | TextEncoder = (
+            WordAverage(vocab_size)
+            if recipe.text == "words"
+            else TextEncoder(vocab_size, num_layers=1, dropout=0.2, pooling="mean")
+        )
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.image_projection = nn.Linear(feature_dim, recipe.shared_dim, bias=False)
+        self.text_projection = nn.Linear(self.text_encoder.output_dim, recipe.shared_dim, bias=False)
+        for projection in (self.image_projection, self.text_projection):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def embed_images(self, features: Tensor) -> Tensor:
+        """`[B, F]` to `[B, E]`, rows of length 1."""
+        return F.normalize(self.image_projection(self.dropout(features)), dim=-1)
+
+    def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """`[B, T]` to `[B, E]`, rows of length 1."""
+        return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)), dim=-1)
+
+
+# ---------------------------------------------------------------------------------------------- features and captions
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Standardised features `[N, views, F]`, and for each language every photo's captions as token ids."""
+
+    features: Tensor
+    ids: dict[str, list[list[list[int]]]]
+    dataset: ImageTextDataset
+
+
+def read_photos(dataset: ImageTextDataset, tokenizer: SimpleTokenizer, image_size: int) -> Photos:
+    """Features from the cache or computed now."""
+    raw = torch.stack(
+        [frozen_features(DeepFeatures(mirrored), dataset.image_paths(), image_size) for mirrored in VIEWS.values()], 1
+    )
+    ids = {
+        language: [[tokenizer.encode(text)[:77] for text in record.texts(language)] for record in dataset.records]
+        for language in languages(dataset.language)
+    }
+    return Photos(raw.sign() * raw.abs().sqrt(), ids, dataset)  # the root keeps rare, strong answers in bounds
+
+
+def standardise(train: Photos, others: Photos) -> None:
+    """Mean 0 and deviation 1 over the training photos, in place."""
+    mean, deviation = train.features.mean(dim=(0, 1)), train.features.std(dim=(0, 1)) + 1e-4
+    for photos in (train, others):
+        photos.features.sub_(mean).div_(deviation)
+
+
+def pad(rows: list[list[int]]) -> dict[str, Tensor]:
+    """Token ids as `input_ids` and `attention_mask`, as wide as the longest row."""
+    longest = max(map(len, rows))
+    input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def train_member(photos: Photos, vocab_size: int, recipe: Recipe, seed: int) -> Member:
+    """Each step: a view of each photo and, in each language, one of its captions."""
+    torch.manual_seed(seed)
+    features = photos.features if recipe.features == "all" else photos.features[..., :1280]
+    features = features if recipe.mirror else features[:, :1]
+    member = Member(features.shape[-1], vocab_size, recipe).train()
+    spared = [parameter for parameter in member.parameters() if parameter.ndim <= 1]
+    decayed = [parameter for parameter in member.parameters() if parameter.ndim > 1]
+    groups = [{"params": spared, "weight_decay": 0.0}, {"params": decayed, "weight_decay": recipe.weight_decay}]
+    optimizer = AdamW(groups, lr=recipe.lr, fused=True)
+    batch_size = min(recipe.batch_size, len(features))
+    steps = recipe.epochs * (len(features) // batch_size)
+    scheduler = make_scheduler(optimizer, TrainConfig(warmup=0.05), steps)
+    for epoch in tqdm(range(1, recipe.epochs + 1), desc=f"seed {seed}", leave=False, disable=None):
+        for indices in epoch_batches(len(features), batch_size, seed, epoch):
+            view = torch.randint(features.shape[1], (len(indices),))
+            image_embedding = member.embed_images(features[indices, view])
+            losses = []
+            for rows, caption_ids in drawn(photos, indices):
+                text_embedding = member.embed_texts(**pad(rows))
+                losses.append(
+                    contrastive_loss(image_embedding, text_embedding, member.logit_scale, caption_ids=caption_ids)
+                )
+            optimizer.zero_grad()
+            torch.stack(losses).mean().backward()
+            nn.utils.clip_grad_norm_(member.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                member.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+    return member
+
+
+def drawn(photos: Photos, indices: list[int]) -> Iterator[tuple[list[list[int]], Tensor]]:
+    """For each language, a random caption of every photo, and numbers that are equal where captions are."""
+    for captions in photos.ids.values():
+        rows = []
+        for index in indices:
+            choice = int(torch.randint(len(captions[index]), ()))
+            rows.append(captions[index][choice])
+        numbers: dict[tuple[int, ...], int] = {}
+        yield rows, torch.tensor([numbers.setdefault(tuple(row), len(numbers)) for row in rows])
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def similarities(member: Member, photos: Photos, recipe: Recipe) -> dict[str, Tensor]:
+    """Cosines `[photos, captions]` in each language; a photo is the mean of its views."""
+    features = photos.features if recipe.features == "all" else photos.features[..., :1280]
+    features = features if recipe.mirror else features[:, :1]
+    found = {}
+    with inference(member):
+        views = [member.embed_images(view) for view in features.unbind(dim=1)]
+        image_embedding = F.normalize(torch.stack(views).mean(dim=0), dim=-1)
+        for language, captions in photos.ids.items():
+            rows = [row for several in captions for row in several]
+            parts = [member.embed_texts(**pad([rows[i] for i in part])) for part in in_order(len(rows), 500)]
+            found[language] = image_embedding @ torch.cat(parts).T
+    return found
+
+
+def recalls(similarity: Tensor, dataset: ImageTextDataset, language: str) -> dict[str, float]:
+    """`recall_at_k`, and beside it the same with equal captions of other photos counted as hits (`..., equal`)."""
+    texts, text_to_image = dataset.all_captions(language)
+    found = recall_at_k(similarity, text_to_image)
+    numbers: dict[str, int] = {}
+    meaning = torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+    found |= {f"{name}, equal": value for name, value in recall_of_equal(similarity, text_to_image, meaning).items()}
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def recall_of_equal(similarity: Tensor, text_to_image: Tensor, meaning: Tensor) -> dict[str, float]:
+    """Recall where every photo that has a caption owns all captions that read the same (`meaning` `[T]` is equal).
+
+    Otherwise like `recall_at_k`: ties count against the model.
+    """
+    owns = torch.zeros(len(similarity), int(meaning.max()) + 1, dtype=torch.bool)
+    owns[text_to_image, meaning] = True
+    own = owns[:, meaning]  # (I, T)
+    found: dict[str, float] = {}
+    for direction, hits, table in (("i2t", own, similarity), ("t2i", own.T, similarity.T)):
+        best = table.masked_fill(~hits, -torch.inf).amax(dim=1, keepdim=True)
+        rank = (~(table < best) & ~hits).sum(dim=1)  # how many wrong answers are at least as near
+        found |= {f"{direction}_R@{k}": (rank < k).float().mean().item() for k in (1, 5, 10)}
+    return found
+
+
+def run(train: Photos, val: Photos, vocab_size: int, recipe: Recipe, seeds: list[int]) -> dict[str, Any]:
+    """Train the members; recall of the first alone and of all together."""
+    start = time.perf_counter()
+    total: dict[str, Tensor] = {}
+    alone: dict[str, dict[str, float]] = {}
+    members = []
+    for seed in seeds:
+        member = train_member(train, vocab_size, recipe, seed)
+        members.append(member)
+        for language, cosines in similarities(member, val, recipe).items():
+            alone.setdefault(language, recalls(cosines, val.dataset, language))
+            total[language] = total.get(language, torch.zeros(())) + cosines / len(seeds)
+    scores = {language: recalls(cosines, val.dataset, language) for language, cosines in total.items()}
+    seconds = round(time.perf_counter() - start, 1)
+    return {"members": members, "seconds": seconds, "first member": alone, "scores": scores}
+
+
+def main() -> None:
+    """Features, members, recall on `val`; the members go to the run's folder, the figures to benchmarks/results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--language", choices=("en", "zh", "both"), default="en")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a member each")
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
+    parser.add_argument("--changes", action="store_true", help="what each part of the recipe brings: one member each")
+    parser.add_argument("--name", help="of the file in benchmarks/results; flickr8k_LANGUAGE by itself")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    sets = [ImageTextDataset(options.data_dir, split, options.language) for split in ("train", "val")]
+    tokenizer = SimpleTokenizer(8000 if options.language == "both" else 5000)
+    tokenizer.build_vocab(sets[0].all_captions()[0])
+    train, val = (read_photos(dataset, tokenizer, options.image_size) for dataset in sets)
+    standardise(train, val)
+    feature_seconds = round(time.perf_counter() - start, 1)
+    print(f"features: {tuple(train.features.shape)}, {feature_seconds} s (from the cache if few)", flush=True)
+    plan = CHANGES if options.changes else {"the whole recipe": Recipe(epochs=options.epochs)}
+    seeds = options.seeds[:1] if options.changes else options.seeds
+    name = options.name or f"flickr8k_{options.language}{'_changes' if options.changes else ''}"
+    results = []
+    for label, recipe in plan.items():
+        found = run(train, val, len(tokenizer), recipe, seeds)
+        if not options.changes:
+            _save(options.run_dir / "members.pt", found["members"], tokenizer, recipe)
+        del found["members"]
+        results.append({"label": label, "seeds": seeds, "recipe": asdict(recipe)} | found)
+        for language, scores in found["scores"].items():
+            print(f"{label}, {language}, {found['seconds']} s:", _in_percent(scores), flush=True)
+        write_result(FOLDER / f"{name}.json", {"feature_seconds": feature_seconds, "runs": results})
+
+
+def _save(path: Path, members: list[Member], tokenizer: SimpleTokenizer, recipe: Recipe) -> None:
+    content = {
+        "weights": [member.state_dict() for member in members],
+        "vocabulary": tokenizer.to_dict(),
+        "recipe": asdict(recipe),
+    }
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _in_percent(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+
+
+if __name__ == "__main__":
+    main()
