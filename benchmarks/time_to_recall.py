@@ -2,6 +2,7 @@
 
 python -m benchmarks.time_to_recall
 python -m benchmarks.time_to_recall --seeds 0 --max-steps 150      # a short look
+python -m benchmarks.time_to_recall --trials                       # ours alone, with other settings
 
 The clock starts with the training call: what our loop decodes at its start is counted, as is what the note decodes at
 every step. It stands still while recall is read on `test` (English), each side with its own picture size; meanwhile
@@ -34,6 +35,14 @@ from clipedu.history import Record
 from clipedu.pictures import open_pictures
 
 OURS = TrainConfig(epochs=2, batch_size=64, lr=1e-3, image_size=48)
+TRIALS = {  # what else was tried; a change of OURS each
+    "48 px, batch 64, rate 1e-3, 2 epochs": OURS,
+    "64 px": replace(OURS, image_size=64),
+    "32 px, 3 epochs": replace(OURS, image_size=32, epochs=3),
+    "batch 32": replace(OURS, batch_size=32),
+    "rate 2e-3": replace(OURS, lr=2e-3),
+    "1 epoch of batch 32": replace(OURS, batch_size=32, epochs=1),
+}
 READ_EVERY = 15  # steps between two readings of the recall
 
 Train = Callable[[Callable[[], object]], object]  # takes what to call after each step
@@ -96,10 +105,16 @@ def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer
     return Side(model, partial(train_note, model, pairs, NOTE), read)
 
 
-def our_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer: SimpleTokenizer, seed: int) -> Side:
-    """Ours."""
+def our_side(
+    train_set: ImageTextDataset,
+    test_set: ImageTextDataset,
+    tokenizer: SimpleTokenizer,
+    seed: int,
+    settings: TrainConfig | None = None,
+) -> Side:
+    """Ours; with `OURS` where no settings are given."""
     torch.manual_seed(seed)
-    config = replace(OURS, seed=seed)
+    config = replace(settings or OURS, seed=seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
     model = CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder)
     pictures = open_pictures(test_set.image_paths(), config.image_size)
@@ -114,15 +129,16 @@ def our_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer:
     return Side(model, go, lambda: evaluate(model, tokenizer, test_set, pictures)["en"])
 
 
-SIDES = {"note": note_side, "ours": our_side}
+SIDES: dict[str, Callable[..., Side]] = {"note": note_side, "ours": our_side}
+SIDES_OF_TRIALS = {name: partial(our_side, settings=settings) for name, settings in TRIALS.items()}
 
 
 def run(name: str, seed: int, data_dir: Path, threshold: float, max_steps: int) -> dict[str, Any]:
-    """Train one side until it is good enough, its epochs are over, or `max_steps` are."""
+    """Train one side (or trial) until it is good enough, its epochs are over, or `max_steps` are."""
     train_set, test_set = (ImageTextDataset(data_dir, split, "en", seed=seed) for split in ("train", "test"))
     tokenizer = SimpleTokenizer()
     tokenizer.build_vocab(train_set.all_captions()[0])
-    side = SIDES[name](train_set, test_set, tokenizer, seed)
+    side = (SIDES | SIDES_OF_TRIALS)[name](train_set, test_set, tokenizer, seed)
     watch = Watch(side.read, threshold, max_steps)
     with suppress(Enough):
         side.train(watch.after_step)
@@ -172,19 +188,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threshold", type=float, default=0.9, help="of R@5, in both directions")
     parser.add_argument("--max-steps", type=int, default=750, help="for either side; the note's 10 epochs are 750")
-    parser.add_argument("--name", default="time_to_recall", help="of the file in benchmarks/results")
+    parser.add_argument("--trials", action="store_true", help="ours alone, with other settings")
+    parser.add_argument("--name", help="of the file in benchmarks/results")
     options = parser.parse_args()
+    path = FOLDER / f"{options.name or ('time_to_recall_trials' if options.trials else 'time_to_recall')}.json"
+    names = SIDES_OF_TRIALS if options.trials else SIDES
     runs = []
     for seed in options.seeds:
         arms = {
-            name: partial(run, name, seed, options.data_dir, options.threshold, options.max_steps) for name in SIDES
+            name: partial(run, name, seed, options.data_dir, options.threshold, options.max_steps) for name in names
         }
         for _, one in in_turn(arms, rounds=1):
             print(describe(one), flush=True)
             runs.append(one)
-            write_result(FOLDER / f"{options.name}.json", {"threshold": options.threshold, "runs": runs})
+            write_result(path, {"threshold": options.threshold, "runs": runs})
+    if options.trials:
+        return
     found = {"threshold": options.threshold, "runs": runs, **compare(runs)}
-    write_result(FOLDER / f"{options.name}.json", found)
+    write_result(path, found)
     print(f"the note's seconds over ours, ratio of medians: {found['ratio']} (at least {found['ratio_at_least']})")
 
 

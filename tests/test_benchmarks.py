@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,15 @@ def test_time_to_recall_runs(few: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert [run["seconds_to_recall"] for run in missed["runs"]] == [None, None]
     assert [[point["step"] for point in run["curve"]] for run in missed["runs"]] == [[1, 2], [1, 2]]
     assert missed["ratio"] is missed["ratio_at_least"] is missed["our_median_seconds"] is None
+
+
+def test_trials_run(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = TrainConfig(epochs=1, batch_size=32, image_size=32)
+    arms = {name: partial(time_to_recall.our_side, settings=tiny) for name in ("one", "other")}
+    monkeypatch.setattr(time_to_recall, "SIDES_OF_TRIALS", arms)
+    options = "--trials", "--data-dir", str(few), "--seeds", "0"
+    found = run_main(time_to_recall, tmp_path, monkeypatch, *options)["results"]
+    assert [run["side"] for run in found["runs"]] == ["one", "other"]
 
 
 def test_a_loop_that_did_not_get_there_has_no_ratio() -> None:
