@@ -7,6 +7,7 @@ python -m benchmarks.steps --image-size 224 --batch-sizes 32 64 128 256 512 --re
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,12 +20,21 @@ from clipedu.classroom.measure import kept_bytes, seconds
 from clipedu.environment import choose_device
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+LAYOUTS = {  # and whether torch.compile makes one program of the network
+    "channels first": (torch.contiguous_format, False),
+    "channels last": (torch.channels_last, False),
+    "channels last, compiled": (torch.channels_last, True),
+}
 
 
 def precisions(device: torch.device) -> list[str]:
     """What is worth a try there: TF32 and fp16 are for CUDA."""
     return list(PRECISIONS) if device.type == "cuda" else ["fp32", "bf16"]
+
+
+def layouts(device: torch.device) -> list[str]:
+    """torch.compile is for CUDA: elsewhere it asks for a compiler of C++."""
+    return list(LAYOUTS) if device.type == "cuda" else ["channels first", "channels last"]
 
 
 def measure(
@@ -37,7 +47,7 @@ def measure(
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
-        found |= _measure(batch_size, image_size, PRECISIONS[precision], LAYOUTS[layout], device, repeats)
+        found |= _measure(batch_size, image_size, PRECISIONS[precision], *LAYOUTS[layout], device, repeats)
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         return found | {"peak_bytes": peak}
     except torch.OutOfMemoryError:
@@ -49,6 +59,7 @@ def _measure(
     image_size: int,
     dtype: torch.dtype,
     layout: torch.memory_format,
+    compiled: bool,
     device: torch.device,
     repeats: int,
 ) -> dict[str, Any]:
@@ -56,13 +67,14 @@ def _measure(
     network = resnet18()
     network.fc = nn.Identity()
     network = network.to(device, memory_format=layout)
+    run: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
     optimizer = AdamW(network.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     images = torch.randn(batch_size, 3, image_size, image_size, device=device).to(memory_format=layout)
 
     def forward() -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            features = network(images)  # (B, 512)
+            features = run(images)  # (B, 512)
         return features.float().square().mean()
 
     def step() -> None:
@@ -90,7 +102,7 @@ def main() -> None:
     results = []
     for batch_size in options.batch_sizes:
         for precision in precisions(device):
-            for layout in LAYOUTS:
+            for layout in layouts(device):
                 result = measure(batch_size, options.image_size, precision, layout, device, options.repeats)
                 print(result, flush=True)
                 results.append(result)

@@ -23,6 +23,7 @@ from benchmarks import (
     against_open_clip,
     choices,
     flickr8k,
+    loading,
     loss_memory,
     note_loop,
     record,
@@ -414,6 +415,16 @@ def test_the_second_epoch_is_measured(processes: int, few: Path, monkeypatch: py
 
     monkeypatch.setattr(subprocess, "run", pretend)
     assert scaling.pictures_per_second(processes, 3, few, 32, 48) == 32
+
+
+def test_loading_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = "--data-dir", str(few), "--image-size", "32", "--batch-size", "32"
+    runs = run_main(loading, tmp_path, monkeypatch, *sizes)["results"]["runs"]
+    assert [run["pictures"] for run in runs] == ["held", "streamed"]
+    for run in runs:
+        assert 0 < run["waiting_seconds"] < run["seconds"]
+        assert run["waiting_share"] == pytest.approx(run["waiting_seconds"] / run["seconds"], abs=0.02)
+    assert runs[0]["waiting_seconds"] < runs[1]["waiting_seconds"]
 
 
 # ---------------------------------------------------------------------------------------------------------- real photos
