@@ -31,15 +31,14 @@ $(VENV)/.ready-test: $(VENV)/.ready
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
-# 00 comes first, as for a reader: it trains the small model that the others find. Then two processes share the work,
-# a whole notebook at a time, with one thread each: on two cores more threads would only wait for one another.
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
-TOGETHER := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2
+# 00 comes first, as for a reader: it trains the small model that the others find. Then two processes share the rest, a
+# whole file at a time: one drives the browser, one does all else, with one thread each, or they would wait for another.
+PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
+	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest $(NBVAL) $(firstword $(NOTEBOOKS))
-	$(TOGETHER) --dist=loadfile $(NBVAL) $(wordlist 2, 99, $(NOTEBOOKS))
-	$(TOGETHER) --dist=loadgroup tests
+	$(PYTEST) $(firstword $(NOTEBOOKS))
+	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests $(wordlist 2, 99, $(NOTEBOOKS))
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -15,6 +15,11 @@ from clipedu.scenes import COLOURS, SHAPES, draw_scene, random_scene
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, and one of the two processes has it to itself (see the Makefile)."""
+    items.sort(key=lambda item: item.path.name != "test_browser.py")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's feature cache; every test starts from the same random numbers."""

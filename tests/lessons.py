@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-import pytest
 
 from tests.conftest import ROOT
 
@@ -35,11 +34,9 @@ DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
 
 
-def one_process_each(name: str) -> list[Any]:
-    """The notebooks as parameters of a fixture; pytest-xdist leaves all tests of one of them to one process."""
-    return [
-        pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"{name} {path.stem}")) for path in NOTEBOOKS
-    ]
+def with_seed(source: str, seed: int) -> str:
+    """A cell's source with another seed than the saved one."""
+    return source.replace("SEED = 0\n", f"SEED = {seed}\n")
 
 
 @dataclass(frozen=True)
@@ -165,6 +162,46 @@ def what_moves_keeps_its_names(lesson: Lesson) -> Iterator[str]:
                     read |= {name: where for name in _names_read(argument, functions) if name not in read}
 
 
+def needed_by_figures(lesson: Lesson) -> list[tuple[str, Any]]:
+    """The code cells without which what moves could not be drawn: those that bind a name which it reads, and so on."""
+    trees = [ast.parse(cell.source) for _, cell in lesson.code]
+    imported = {node.asname or node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.alias)}
+    functions: list[dict[str, ast.FunctionDef]] = [{}]  # what each cell can call
+    for tree in trees:
+        bound, defined = (
+            _bound_at_top(tree),
+            {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)},
+        )
+        functions.append({name: node for name, node in functions[-1].items() if name not in bound} | defined)
+    needed: set[str] = set()
+    found = []
+    for (where, cell), tree, callable_here in zip(lesson.code[::-1], trees[::-1], functions[:0:-1], strict=True):
+        bound = _bound_at_top(tree)
+        changed = {
+            _root(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)
+        }  # tokenizer.build_vocab()
+        if "explore(" in cell.source or (bound | (changed - imported)) & needed:
+            stored = {
+                node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+            inner = stored - bound | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+            loops = [node.target for node in ast.walk(tree) if isinstance(node, ast.For)]
+            inner |= {node.id for target in loops for node in ast.walk(target) if isinstance(node, ast.Name)}
+            needed = (needed - bound) | (_names_read(tree, callable_here) - inner)
+            found.append((where, cell))
+    return found[::-1]
+
+
+def _root(expression: ast.expr) -> str | None:
+    """The name whose method is called."""
+    if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Attribute):
+        return None
+    inner: ast.expr = expression.func
+    while isinstance(inner, ast.Attribute):
+        inner = inner.value
+    return inner.id if isinstance(inner, ast.Name) else None
+
+
 def _bound_at_top(tree: ast.Module) -> set[str]:
     """What a cell's own lines bind: not what its functions and comprehensions keep to themselves."""
     inner = ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
@@ -174,6 +211,8 @@ def _bound_at_top(tree: ast.Module) -> set[str]:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).split(".")[0])
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
         if not isinstance(node, inner):

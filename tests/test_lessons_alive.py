@@ -1,4 +1,5 @@
-"""The notebooks alive: each is executed once, with another seed than the saved one; then all that moves is moved."""
+"""The notebooks alive: what their figures need is executed, with another seed than the saved one; then all that moves
+is moved. The browser runs all cells with that seed."""
 
 from __future__ import annotations
 
@@ -17,17 +18,17 @@ from IPython.display import display
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.conftest import ROOT
-from tests.lessons import Lesson, one_process_each
+from tests.lessons import NOTEBOOKS, Lesson, needed_by_figures, with_seed
 
 pytestmark = pytest.mark.timeout(900)  # on a busy machine 05 and 06 train for minutes
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
 
 
 def run(path: Path, seed: int = 0) -> dict[str, Any]:
-    """All code cells in one namespace, as a kernel would; the last expression of a cell is evaluated, not printed."""
+    """The cells in one namespace, as in a kernel; the last expression of a cell is evaluated, not printed."""
     namespace: dict[str, Any] = {"__name__": "__main__", "display": display}
-    for where, cell in Lesson.read(path).code:
-        body = ast.parse(cell.source.replace("SEED = 0\n", f"SEED = {seed}\n"))
+    for where, cell in needed_by_figures(Lesson.read(path)):
+        body = ast.parse(with_seed(cell.source, seed))
         last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
         exec(compile(body, f"{path.name}, {where}", "exec"), namespace)
         if isinstance(last, ast.Expr):
@@ -35,7 +36,7 @@ def run(path: Path, seed: int = 0) -> dict[str, Any]:
     return namespace
 
 
-@pytest.fixture(scope="module", params=one_process_each("alive"))
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Explorer]]:
     """Everything that a notebook lets its reader move."""
     path: Path = request.param
@@ -50,7 +51,7 @@ def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         patch.setattr(Explorer, "__init__", record)
         patch.setenv("CLIPEDU_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.chdir(path.parent)
-        run(path, seed=1)  # nbval and the browser run it with seed 0: what it asserts must hold for both
+        run(path, seed=1)
         yield found
 
 

@@ -220,6 +220,22 @@ def test_a_bad_notebook_is_refused(rule: Rule, lesson: Lesson, fault: str) -> No
     assert any(fault in one for one in found), found
 
 
+def test_what_figures_need() -> None:
+    """Up to the last line that binds or changes what they read; what merely shows, or trains for a table, is left."""
+    lesson = new(
+        code("from clipedu import SimpleTokenizer\nsize = 3"),
+        code("size = 4"),
+        code("words = SimpleTokenizer()"),
+        code("words.build_vocab(['a'])"),
+        code("def length(text): return size * len(words(text))"),
+        code("scores = train(words)\nprint(scores)"),
+        code("for text in scores: print(text)"),
+        code("def draw(text): return length(text)"),
+        code("explore(draw, text='a')"),
+    )
+    assert [where for where, _ in lessons.needed_by_figures(lesson)] == [f"cell {n}" for n in (1, 2, 3, 4, 5, 8, 9)]
+
+
 def test_every_rule_can_fail() -> None:
     assert {rule for rule, *_ in BAD} == set(RULES)
 
