@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -465,3 +466,39 @@ def test_only_known_words_have_a_say() -> None:
     torch.testing.assert_close(encoder(plain, (plain != 0).long()), encoder(noisy, (noisy != 0).long()))
     alone = torch.tensor([[2, 3]])
     assert encoder(alone, torch.ones_like(alone)).isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+def in_percent(scores: dict[str, float]) -> list[str]:
+    return ["/".join(f"{100 * scores[f'{way}_R@{k}']:.1f}" for k in (1, 5, 10)) for way in ("i2t", "t2i")]
+
+
+ON_THE_PAGE: dict[str, Callable[[Any], list[str]]] = {
+    "time_to_recall": lambda found: [f"{run['curve'][-1]['seconds']:.1f}" for run in found["runs"]],
+    "time_to_recall_trials": lambda found: [f"{run['curve'][-1]['step']}" for run in found["runs"]],
+    "against_open_clip": lambda found: [f"{ratio:.2f}" for ratio in found["ratios"].values()],
+    "loss_memory_cpu": lambda found: [f"{batch['memory_ratio']:.1f}" for batch in found["batches"][-2:]],
+    "search_scale": lambda found: [
+        f"{way['recall_at_10']:.3f}" for size in found["sizes"] for way in size["ways"].values()
+    ],
+    "scaling": lambda found: [f"{speed:.1f}" for speed in found["median_pictures_per_second"].values()],
+    "loading": lambda found: [f"{100 * run['waiting_share']:.1f} %" for run in found["runs"]],
+    **{
+        f"flickr8k_{name}": lambda found: [
+            figure for run in found["runs"] for scores in run["scores"].values() for figure in in_percent(scores)
+        ]
+        for name in ("en", "zh", "both", "en_changes")
+    },
+}
+
+
+def test_the_page_says_what_was_recorded() -> None:
+    """Every figure of every recording of the page; it says of each one that is missing that it was not measured."""
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    there = [name for name in ON_THE_PAGE if (RESULTS / f"{name}.json").is_file()]
+    assert ("Not measured yet" in page) == (len(there) < len(ON_THE_PAGE))
+    for name in there:
+        for figure in ON_THE_PAGE[name](content(name)["results"]):
+            assert figure in page, f"{figure} of {name}"
