@@ -32,7 +32,7 @@ lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
 # 00 comes first, as for a reader: it trains the small model that the others find. Then two processes share the rest, a
-# whole file at a time: one drives the browser, one does all else, with one thread each, or they would wait for another.
+# whole file at a time: one drives the browser, one does all else. With more threads they would wait for one another.
 PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
 

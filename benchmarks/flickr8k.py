@@ -1,4 +1,4 @@
-"""Captions for real photos within a quarter of an hour on two cores, with nothing pretrained on the side of the text.
+"""Real photos and their captions, trained on two cores, with nothing pretrained on the side of the text.
 
 python -m benchmarks.flickr8k --data-dir flickr8k --run-dir runs/flickr8k --language en
 

@@ -168,18 +168,15 @@ def needed_by_figures(lesson: Lesson) -> list[tuple[str, Any]]:
     imported = {node.asname or node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.alias)}
     functions: list[dict[str, ast.FunctionDef]] = [{}]  # what each cell can call
     for tree in trees:
-        bound, defined = (
-            _bound_at_top(tree),
-            {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)},
-        )
-        functions.append({name: node for name, node in functions[-1].items() if name not in bound} | defined)
+        bound = _bound_at_top(tree)
+        kept = {name: node for name, node in functions[-1].items() if name not in bound}
+        functions.append(kept | {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)})
     needed: set[str] = set()
     found = []
     for (where, cell), tree, callable_here in zip(lesson.code[::-1], trees[::-1], functions[:0:-1], strict=True):
         bound = _bound_at_top(tree)
-        changed = {
-            _root(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)
-        }  # tokenizer.build_vocab()
+        # A line like tokenizer.build_vocab(...) binds nothing, and changes the tokenizer.
+        changed = {_root(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         if "explore(" in cell.source or (bound | (changed - imported)) & needed:
             stored = {
                 node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)

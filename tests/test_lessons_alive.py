@@ -1,5 +1,7 @@
-"""The notebooks alive: what their figures need is executed, with another seed than the saved one; then all that moves
-is moved. The browser runs all cells with that seed."""
+"""The notebooks alive: what their figures need is executed, then all that moves is moved.
+
+With another seed than the saved one, as in the browser, which runs all cells.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,10 @@ from clipedu.classroom.widgets import Explorer
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson, needed_by_figures, with_seed
 
-pytestmark = pytest.mark.timeout(900)  # on a busy machine 05 and 06 train for minutes
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
 
 
-def run(path: Path, seed: int = 0) -> dict[str, Any]:
+def run(path: Path, seed: int) -> dict[str, Any]:
     """The cells in one namespace, as in a kernel; the last expression of a cell is evaluated, not printed."""
     namespace: dict[str, Any] = {"__name__": "__main__", "display": display}
     for where, cell in needed_by_figures(Lesson.read(path)):
