@@ -148,23 +148,23 @@ class Member(nn.Module):
 
 @dataclass(frozen=True)
 class Photos:
-    """Standardised features `[N, views, F]`, and for each language every photo's captions as token ids."""
+    """Standardised features `[N, views, F]`, and the pairs that they belong to."""
 
     features: Tensor
-    ids: dict[str, list[list[list[int]]]]
     dataset: ImageTextDataset
 
+    def seen(self, recipe: Recipe) -> Tensor:
+        """As much of the features as the recipe has."""
+        features = self.features if recipe.features == "all" else self.features[..., :1280]
+        return features if recipe.mirror else features[:, :1]
 
-def read_photos(dataset: ImageTextDataset, tokenizer: SimpleTokenizer, image_size: int) -> Photos:
+
+def read_photos(dataset: ImageTextDataset, image_size: int) -> Photos:
     """Features from the cache or computed now."""
     raw = torch.stack(
         [frozen_features(DeepFeatures(mirrored), dataset.image_paths(), image_size) for mirrored in VIEWS.values()], 1
     )
-    ids = {
-        language: [[tokenizer.encode(text)[:77] for text in record.texts(language)] for record in dataset.records]
-        for language in languages(dataset.language)
-    }
-    return Photos(raw.sign() * raw.abs().sqrt(), ids, dataset)  # the root keeps rare, strong answers in bounds
+    return Photos(raw.sign() * raw.abs().sqrt(), dataset)  # the root keeps rare, strong answers in bounds
 
 
 def standardise(train: Photos, others: Photos) -> None:
@@ -174,22 +174,14 @@ def standardise(train: Photos, others: Photos) -> None:
         photos.features.sub_(mean).div_(deviation)
 
 
-def pad(rows: list[list[int]]) -> dict[str, Tensor]:
-    """Token ids as `input_ids` and `attention_mask`, as wide as the longest row."""
-    longest = max(map(len, rows))
-    input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
-
-
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def train_member(photos: Photos, vocab_size: int, recipe: Recipe, seed: int) -> Member:
+def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, seed: int) -> Member:
     """Each step: a view of each photo and, in each language, one of its captions."""
     torch.manual_seed(seed)
-    features = photos.features if recipe.features == "all" else photos.features[..., :1280]
-    features = features if recipe.mirror else features[:, :1]
-    member = Member(features.shape[-1], vocab_size, recipe).train()
+    features = photos.seen(recipe)
+    member = Member(features.shape[-1], len(tokenizer), recipe).train()
     spared = [parameter for parameter in member.parameters() if parameter.ndim <= 1]
     decayed = [parameter for parameter in member.parameters() if parameter.ndim > 1]
     groups = [{"params": spared, "weight_decay": 0.0}, {"params": decayed, "weight_decay": recipe.weight_decay}]
@@ -202,8 +194,10 @@ def train_member(photos: Photos, vocab_size: int, recipe: Recipe, seed: int) -> 
             view = torch.randint(features.shape[1], (len(indices),))
             image_embedding = member.embed_images(features[indices, view])
             losses = []
-            for rows, caption_ids in drawn(photos, indices):
-                text_embedding = member.embed_texts(**pad(rows))
+            for captions in drawn(photos.dataset, indices):
+                tokens = tokenizer(captions, padding="longest")
+                text_embedding = member.embed_texts(**tokens)
+                caption_ids = tokens["input_ids"].unique(dim=0, return_inverse=True)[1]  # equal where captions are
                 losses.append(
                     contrastive_loss(image_embedding, text_embedding, member.logit_scale, caption_ids=caption_ids)
                 )
@@ -217,32 +211,31 @@ def train_member(photos: Photos, vocab_size: int, recipe: Recipe, seed: int) -> 
     return member
 
 
-def drawn(photos: Photos, indices: list[int]) -> Iterator[tuple[list[list[int]], Tensor]]:
-    """For each language, a random caption of every photo, and numbers that are equal where captions are."""
-    for captions in photos.ids.values():
-        rows = []
+def drawn(dataset: ImageTextDataset, indices: list[int]) -> Iterator[list[str]]:
+    """For each language, a random caption of every photo."""
+    for language in languages(dataset.language):
+        captions = []
         for index in indices:
-            choice = int(torch.randint(len(captions[index]), ()))
-            rows.append(captions[index][choice])
-        numbers: dict[tuple[int, ...], int] = {}
-        yield rows, torch.tensor([numbers.setdefault(tuple(row), len(numbers)) for row in rows])
+            texts = dataset.records[index].texts(language)
+            captions.append(texts[int(torch.randint(len(texts), ()))])
+        yield captions
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
-def similarities(member: Member, photos: Photos, recipe: Recipe) -> dict[str, Tensor]:
+def similarities(member: Member, photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe) -> dict[str, Tensor]:
     """Cosines `[photos, captions]` in each language; a photo is the mean of its views."""
-    features = photos.features if recipe.features == "all" else photos.features[..., :1280]
-    features = features if recipe.mirror else features[:, :1]
+    features = photos.seen(recipe)
     found = {}
     with inference(member):
         views = [member.embed_images(view) for view in features.unbind(dim=1)]
         image_embedding = F.normalize(torch.stack(views).mean(dim=0), dim=-1)
-        for language, captions in photos.ids.items():
-            rows = [row for several in captions for row in several]
-            parts = [member.embed_texts(**pad([rows[i] for i in part])) for part in in_order(len(rows), 500)]
-            found[language] = image_embedding @ torch.cat(parts).T
+        for language in languages(photos.dataset.language):
+            texts = photos.dataset.all_captions(language)[0]
+            parts = [[texts[index] for index in batch] for batch in in_order(len(texts), 500)]
+            embedded = [member.embed_texts(**tokenizer(part, padding="longest")) for part in parts]
+            found[language] = image_embedding @ torch.cat(embedded).T
     return found
 
 
@@ -272,16 +265,16 @@ def recall_of_equal(similarity: Tensor, text_to_image: Tensor, meaning: Tensor) 
     return found
 
 
-def run(train: Photos, val: Photos, vocab_size: int, recipe: Recipe, seeds: list[int]) -> dict[str, Any]:
+def run(train: Photos, val: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, seeds: list[int]) -> dict[str, Any]:
     """Train the members; recall of the first alone and of all together."""
     start = time.perf_counter()
     total: dict[str, Tensor] = {}
     alone: dict[str, dict[str, float]] = {}
     members = []
     for seed in seeds:
-        member = train_member(train, vocab_size, recipe, seed)
+        member = train_member(train, tokenizer, recipe, seed)
         members.append(member)
-        for language, cosines in similarities(member, val, recipe).items():
+        for language, cosines in similarities(member, val, tokenizer, recipe).items():
             alone.setdefault(language, recalls(cosines, val.dataset, language))
             total[language] = total.get(language, torch.zeros(())) + cosines / len(seeds)
     scores = {language: recalls(cosines, val.dataset, language) for language, cosines in total.items()}
@@ -305,7 +298,7 @@ def main() -> None:
     sets = [ImageTextDataset(options.data_dir, split, options.language) for split in ("train", "val")]
     tokenizer = SimpleTokenizer(8000 if options.language == "both" else 5000)
     tokenizer.build_vocab(sets[0].all_captions()[0])
-    train, val = (read_photos(dataset, tokenizer, options.image_size) for dataset in sets)
+    train, val = (read_photos(dataset, options.image_size) for dataset in sets)
     standardise(train, val)
     feature_seconds = round(time.perf_counter() - start, 1)
     print(f"features: {tuple(train.features.shape)}, {feature_seconds} s (from the cache if few)", flush=True)
@@ -314,7 +307,7 @@ def main() -> None:
     name = options.name or f"flickr8k_{options.language}{'_changes' if options.changes else ''}"
     results = []
     for label, recipe in plan.items():
-        found = run(train, val, len(tokenizer), recipe, seeds)
+        found = run(train, val, tokenizer, recipe, seeds)
         if not options.changes:
             _save(options.run_dir / "members.pt", found["members"], tokenizer, recipe)
         del found["members"]
