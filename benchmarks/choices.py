@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch.optim import AdamW, Optimizer
 
 from benchmarks.record import FOLDER, write_result
-from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate, train
+from benchmarks.scratch import from_scratch
+from clipedu import CLIP, ImageTextDataset, TrainConfig, evaluate, train
 
 NO_LIMIT = 1e9
 CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or of what is named here
@@ -44,11 +44,7 @@ def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     everything = changes.pop("decay_everything", False)
     config = replace(config, **changes)
     train_set = ImageTextDataset(data_dir, "train", language, seed=config.seed)
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(train_set.all_captions()[0])
-    torch.manual_seed(config.seed)
-    text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
-    model = CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder)
+    model, tokenizer = from_scratch(train_set, config.seed)
     losses: list[float] = []
     scales: list[float] = []
 

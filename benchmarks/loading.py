@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 from benchmarks.record import FOLDER, write_result
+from benchmarks.scratch import from_scratch
 from benchmarks.turns import in_turn
-from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, train
+from clipedu import ImageTextDataset, TrainConfig, train
 from clipedu import pictures as pictures_module
 from clipedu.pictures import Pictures, image_batches
 
@@ -33,11 +33,7 @@ LIMITS = {"held": pictures_module.MEMORY_LIMIT, "streamed": 0}  # bytes up to wh
 def measure(way: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     """Seconds of the second epoch, and how many of them were spent waiting for pictures."""
     train_set = ImageTextDataset(data_dir, "train", "en", seed=config.seed)
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(train_set.all_captions()[0])
-    torch.manual_seed(config.seed)
-    text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
-    model = CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder)
+    model, tokenizer = from_scratch(train_set, config.seed)
     waits: list[float] = []
 
     def timed(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iterator[Tensor]:
