@@ -16,12 +16,14 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
 from torch.optim import AdamW
 from tqdm.auto import tqdm
 
@@ -38,6 +40,7 @@ from clipedu.tokenizer import SEP
 
 IMAGE_SIZE = 256
 VIEWS = {"photo": False, "mirrored": True}
+AT_ONCE = 4  # photos: what lies between two layers stays in the processor's cache, which is twice as fast here
 BRIGHTEST = 8  # of the 8 x 8 places of the last layer
 
 
@@ -74,9 +77,13 @@ class DeepFeatures(ImageEncoder):
         self.model_name = f"efficientnet_lite0, deep, mirrored={mirrored}"  # a part of the cache's key
         self.output_dim = 80 + 112 + 192 + 320 + 7 * 1280
         self.freeze()
+        fold_batch_norms(self.model)
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[B, 3, S, S]` to float32 `[B, 9664]`; the last layer's average comes first."""
+        return torch.cat([self._read(few) for few in images.split(AT_ONCE)])
+
+    def _read(self, images: Tensor) -> Tensor:
         network: Any = self.model
         hidden = (images.flip(-1) if self.mirrored else images) / 255
         hidden = ((hidden - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -91,6 +98,18 @@ class DeepFeatures(ImageEncoder):
         quarters = F.adaptive_avg_pool2d(last, 2).flatten(1)
         found = [places.mean(dim=2), places.amax(dim=2), strongest, quarters, *depths[3:]]
         return torch.cat(found, dim=1)  # (B, 9664)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Give each convolution the scale and the shift of the batch norm behind it, which a frozen network never changes.
+
+    The same numbers but for rounding, and a third quicker.
+    """
+    for (where, convolution), (behind, norm) in pairwise(list(network.named_modules())):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            network.set_submodule(where, fuse_conv_bn_eval(convolution, norm))
+            network.set_submodule(behind, cast(nn.Module, norm.act))  # timm's batch norms carry the activation
+    network.to(memory_format=torch.channels_last)
 
 
 class WordAverage(nn.Module):

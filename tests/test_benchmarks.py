@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from benchmarks import (
     against_open_clip,
@@ -34,7 +35,7 @@ from benchmarks import (
     time_to_recall,
     turns,
 )
-from clipedu import ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, TextEncoder, TrainConfig, contrastive_loss
 from clipedu.arguments import build_parser
 from clipedu.classroom import recorded
 from clipedu.errors import ConfigError
@@ -251,8 +252,9 @@ def test_the_notes_model_embeds_its_pairs(few: Path) -> None:
 @pytest.fixture
 def small_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on either side, each followed by a look at the recall."""
-    for name, config in (("NOTE", note_loop.NOTE), ("OURS", time_to_recall.OURS)):
-        monkeypatch.setattr(time_to_recall, name, replace(config, epochs=1, batch_size=32, image_size=32))
+    config = TrainConfig(epochs=1, batch_size=32)
+    monkeypatch.setattr(time_to_recall, "NOTE", replace(note_loop.NOTE, epochs=1, batch_size=32, image_size=32))
+    monkeypatch.setattr(time_to_recall, "OURS", replace(time_to_recall.OURS, config=config, sizes=(32,)))
     monkeypatch.setattr(time_to_recall, "READ_EVERY", 1)
 
 
@@ -271,12 +273,22 @@ def test_time_to_recall_runs(few: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_trials_run(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = TrainConfig(epochs=1, batch_size=32, image_size=32)
-    arms = {name: partial(time_to_recall.our_side, settings=tiny) for name in ("one", "other")}
+    tiny = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=32), sizes=(32,))
+    trials = {"one": tiny, "low, then high": replace(tiny, sizes=(32, 48), change=time_to_recall.without_pooling)}
+    arms = {name: partial(time_to_recall.our_side, settings=settings) for name, settings in trials.items()}
     monkeypatch.setattr(time_to_recall, "SIDES_OF_TRIALS", arms)
-    options = "--trials", "--data-dir", str(few), "--seeds", "0"
+    options = "--trials", "--data-dir", str(few), "--seeds", "0", "--threshold", "2"
     found = run_main(time_to_recall, tmp_path, monkeypatch, *options)["results"]
-    assert [run["side"] for run in found["runs"]] == ["one", "other"]
+    assert [(run["side"], run["steps"]) for run in found["runs"]] == [("one", 2), ("low, then high", 4)]
+
+
+def test_residual_branches_begin_at_zero() -> None:
+    model = CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(10))
+    time_to_recall.zero_residuals(model)
+    blocks = [module for module in model.modules() if isinstance(module, BasicBlock)]
+    assert len(blocks) == 8
+    pictures = torch.rand(2, 64, 8, 8)
+    torch.testing.assert_close(blocks[0](pictures), pictures)  # nothing but the shortcut
 
 
 def test_a_loop_that_did_not_get_there_has_no_ratio() -> None:
@@ -429,6 +441,16 @@ def test_loading_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 # ---------------------------------------------------------------------------------------------------------- real photos
+
+
+def test_folded_batch_norms_change_nothing() -> None:
+    pictures = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    plain = ImageEncoder("efficientnet_lite0").freeze()
+    for mirrored, seen in ((False, pictures), (True, pictures.flip(-1))):
+        deep = flickr8k.DeepFeatures(mirrored)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in deep.modules())
+        with torch.no_grad():
+            torch.testing.assert_close(deep(pictures)[:, :1280], plain(seen), rtol=1e-3, atol=1e-4)
 
 
 def test_flickr8k_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
