@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import defaultdict
@@ -12,6 +11,8 @@ from typing import Any
 
 from clipedu.errors import ClipEduError, DatasetError
 from clipedu.files import write_records
+from clipedu.records import MAX_CAPTION
+from clipedu.tokenizer import SimpleTokenizer
 
 Pairs = Iterator[tuple[str, str]]  # picture's file name, caption
 
@@ -25,11 +26,16 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = list(_read_pairs(path, text))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DatasetError(f"无法读取 {path}:{error}", f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
     captions: dict[str, list[str]] = defaultdict(list)
     for name, caption in pairs:
-        if caption.strip():
+        if len(caption) > MAX_CAPTION:
+            raise DatasetError(
+                f"{path}：{name} 的说明文字有 {len(caption)} 个字符，太长",
+                f"{path}: a caption of {name} has {len(caption):,} characters, which is too long",
+            )
+        if SimpleTokenizer.tokenize_text(caption):  # else a dataset.json with it could not be read
             captions[name].append(caption.strip())
     return dict(captions)
 
@@ -51,7 +57,7 @@ def _read_pairs(path: Path, text: str) -> Pairs:
 
 
 def _read_token_lines(text: str) -> Pairs:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         match = _TOKEN_LINE.fullmatch(line.strip())
@@ -62,7 +68,7 @@ def _read_token_lines(text: str) -> Pairs:
 
 def _read_table(text: str, delimiter: str) -> Pairs:
     """captions.txt (`image,caption`) and Flickr30k's results.csv (`image_name| comment_number| comment`)."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if number == 1 or not line.strip():
             continue  # the heading
         # Captions hold commas without always being quoted: only the first columns are split off.
@@ -77,9 +83,15 @@ def _read_table(text: str, delimiter: str) -> Pairs:
 
 def _read_coco(content: Any) -> Pairs:
     """COCO's captions_*.json: pictures and annotations joined by their id."""
-    names = {image["id"]: image["file_name"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        yield names[annotation["image_id"]], annotation["caption"]
+    try:
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        pairs = [(names[annotation["image_id"]], annotation["caption"]) for annotation in content["annotations"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it has not the form of COCO's captions_*.json ({error!r:.80})") from error
+    for pair in pairs:
+        if not all(isinstance(one, str) for one in pair):
+            raise ValueError(f"file_name and caption must be strings, not {pair!r:.80}")
+        yield pair
 
 
 def import_captions(
@@ -102,6 +114,7 @@ def import_captions(
     by_language = {
         field: read_captions(path) for field, path in (("text", english), ("text_zh", chinese)) if path is not None
     }
+    splits = list(splits)
     split_of = {Path(line.strip()).stem: split for split, path in splits for line in _lines(path) if line.strip()}
     names = list(dict.fromkeys(name for captions in by_language.values() for name in captions))
     there = [name for name in names if (out / "images" / Path(name).name).is_file()]
@@ -112,16 +125,21 @@ def import_captions(
         )
     records: list[dict[str, object]] = []
     for index, name in enumerate(there):
-        split = split_of.get(Path(name).stem) if split_of else ("val" if index % 10 == 9 else "train")
+        split = split_of.get(Path(name).stem) if splits else ("val" if index % 10 == 9 else "train")
         if split is not None:
             texts = {field: captions[name] for field, captions in by_language.items() if name in captions}
             records.append({"image_path": f"images/{Path(name).name}", **texts, "split": split})
+    if not records:
+        raise DatasetError(
+            "划分文件没有提到任何一张有说明文字的图片",
+            "the files of the splits name none of the pictures with captions",
+        )
     write_records(out, records)
     return len(records), len(names) - len(there)
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DatasetError(f"无法读取 {path}:{error}", f"cannot read {path}: {error}") from error

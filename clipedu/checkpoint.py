@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import shutil
 import zipfile
@@ -17,6 +16,7 @@ from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.errors import CheckpointError, ClipEduError
 from clipedu.files import cannot_write, whole_file
 from clipedu.model import CLIP
+from clipedu.pictures import IMAGE_SIZES
 from clipedu.tokenizer import SimpleTokenizer
 
 FORMAT = "clipedu checkpoint 1"
@@ -67,20 +67,23 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             a pickle that would run code is refused.
     """
     try:
+        with zipfile.ZipFile(path) as parts:  # ours is not packed: a small file must not become a huge one in memory
+            if sum(part.file_size for part in parts.infolist()) > Path(path).stat().st_size:
+                raise zipfile.BadZipFile
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"找不到检查点 {path}；请先训练", f"there is no checkpoint {path}; train first"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise _damaged(path, type(error).__name__) from error
+    except Exception as error:  # damaged bytes can fail in any way on their way through zip and pickle
+        raise damaged(path, type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} 不是本项目的检查点（需要 {FORMAT!r}）", f"{path} is none of our checkpoints (wanted: {FORMAT!r})"
         )
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
-            raise _damaged(path, f"no {key!r}")
+            raise damaged(path, f"no {key!r}")
     return content
 
 
@@ -91,10 +94,11 @@ def load_model(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
         path = find_checkpoint(path)
     content = load_checkpoint(path)
     try:
-        model = _build(content["architecture"])
         tokenizer = SimpleTokenizer.from_dict(content["vocabulary"])
-    except (KeyError, TypeError, ValueError, ClipEduError) as error:
-        raise _damaged(path, str(error)) from error
+        _check_sizes(content["architecture"], content["weights"], len(tokenizer))
+        model = _build(content["architecture"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, ClipEduError) as error:
+        raise damaged(path, str(error)) from error
     load_weights(model, content, path)
     return model.eval(), tokenizer
 
@@ -103,11 +107,34 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
     """Put a checkpoint's weights into `model`; CheckpointError where they belong to another architecture."""
     try:
         model.load_state_dict(content["weights"])
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} 的权重与模型结构不符；请换一个 --run-dir，或用 --force-train 重新训练",
             f"the weights in {path} belong to another model; choose another --run-dir, or --force-train anew",
         ) from error
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise CheckpointError(
+            f"{path} 的权重里有 NaN 或无穷大；请换一个检查点，或降低 --lr、用 --force-train 重新训练",
+            f"the weights in {path} hold NaN or infinity; take another checkpoint, or --force-train with a lower --lr",
+        )
+
+
+def _check_sizes(architecture: Mapping[str, Any], weights: Mapping[str, Any], words: int) -> None:
+    """The sizes named must be those of the weights in the file, before memory is taken for a model of that size."""
+    text = architecture["text_encoder"]
+    embedding, projection = weights["text_encoder.token_embedding.weight"], weights["text_projection.weight"]
+    layers = sum(str(name).endswith(".linear1.weight") for name in weights)
+    named = [text["vocab_size"], text["hidden_size"], text["num_layers"], architecture["shared_embedding_dim"]]
+    found = [*embedding.shape, layers, len(projection)]
+    whole_numbers = [*named, text["num_heads"], architecture["image_size"]]
+    if named != found or not all(isinstance(number, int) for number in whole_numbers):
+        raise ValueError(f"sizes {whole_numbers} are named, {found} are there")
+    if embedding.untyped_storage().nbytes() < embedding.nbytes:
+        raise ValueError("an embedding without numbers of its own")
+    if words > text["vocab_size"]:
+        raise ValueError(f"{words} words, but embeddings for {text['vocab_size']}")
+    if architecture["image_size"] not in IMAGE_SIZES:
+        raise ValueError(f"image_size={architecture['image_size']!r}")
 
 
 def _build(architecture: Mapping[str, Any]) -> CLIP:
@@ -118,7 +145,8 @@ def _build(architecture: Mapping[str, Any]) -> CLIP:
     return CLIP(image_encoder, text_encoder, architecture["shared_embedding_dim"], architecture["image_size"])
 
 
-def _damaged(path: str | Path, why: str) -> CheckpointError:
+def damaged(path: str | Path, why: str) -> CheckpointError:
+    """What to tell the reader of a file that was ours and can no longer be used."""
     return CheckpointError(
         f"检查点 {path} 已损坏（{why}）；请删除它再训练，或换一个",
         f"checkpoint {path} is damaged ({why}); delete it and train again, or take another",
@@ -144,9 +172,9 @@ def newest_epoch(run_dir: Path) -> Path | None:
 
 
 def find_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint to use: the best, else the final, else the newest epoch's."""
+    """The checkpoint to use: `run_dir` itself if it is one, the best, else the final, else the newest epoch's."""
     folder = checkpoint_folder(run_dir)
-    candidates = [folder / "best_model.pt", folder / "final_model.pt", newest_epoch(run_dir)]
+    candidates = [run_dir, folder / "best_model.pt", folder / "final_model.pt", newest_epoch(run_dir)]
     for path in candidates:
         if path is not None and path.is_file():
             return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -14,14 +15,14 @@ import torch.distributed as dist
 
 from clipedu.arguments import build_parser, dashed, fill_in_defaults
 from clipedu.captions import import_captions
-from clipedu.checkpoint import clear_run, find_checkpoint, load_model, newest_epoch
+from clipedu.checkpoint import checkpoint_folder, clear_run, find_checkpoint, load_model, newest_epoch
 from clipedu.data import ImageTextDataset
 from clipedu.emoji import create_emoji
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.environment import check_environment, choose_device, gpu_memory
 from clipedu.errors import CheckpointError, ClipEduError, ConfigError, MissingSplitError, PretrainedWeightsUnavailable
 from clipedu.evaluation import Scores, evaluate
-from clipedu.files import whole_file
+from clipedu.files import check_writable, whole_file
 from clipedu.history import plot_training_curve
 from clipedu.model import CLIP
 from clipedu.optimization import TrainConfig
@@ -36,17 +37,32 @@ USER_ERROR, INTERRUPTED = 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a fault of the input, or 130 after Ctrl-C."""
     words = [dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name or caption is beyond printing
     try:
         options = build_parser().parse_args(words)
         return _COMMANDS[options.command](options) or 0
     except ClipEduError as error:
-        print(f"错误 | error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _complain(error)
+    except OSError as error:
+        return _complain(ClipEduError(f"读写文件失败：{error}", f"a file cannot be read or written: {error}"))
+    except torch.cuda.OutOfMemoryError:
+        return _complain(
+            ClipEduError(
+                "显存不足；请减小 --batch-size 或 --image-size", "out of GPU memory; lower --batch-size or --image-size"
+            )
+        )
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _complain(error: ClipEduError) -> int:
+    print(f"错误 | error: {error}", file=sys.stderr)
+    return USER_ERROR
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -57,6 +73,7 @@ def _train(options: argparse.Namespace) -> int:
     run_dir: Path = options.run_dir
     if options.test_only:
         return _test(options)
+    check_writable(checkpoint_folder(run_dir) / "final_model.pt")
     if options.force_train:
         clear_run(run_dir)
     elif options.resume == "never" and newest_epoch(run_dir):
@@ -141,6 +158,8 @@ def _start_processes(config: TrainConfig) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.json:
+        check_writable(options.json)
     model, tokenizer = load_model(options.run_dir)
     model.to(choose_device(options.device))
     dataset = ImageTextDataset(options.data_dir, options.split, options.language)
@@ -166,6 +185,11 @@ def _table(split: str, scores: Scores) -> str:
 def _search(options: argparse.Namespace) -> None:
     if options.top < 1:
         raise ConfigError(f"--top {options.top} 应至少为 1", f"--top {options.top} must be at least 1")
+    for sentence in options.sentences:
+        if not SimpleTokenizer.tokenize_text(sentence):
+            raise ConfigError(f"句子 {sentence!r} 里没有词", f"sentence {sentence!r} holds no word")
+    if options.out:
+        check_writable(options.out)
     model, tokenizer = load_model(options.run_dir)
     model.to(choose_device(options.device))
     index = ImageIndex(model, tokenizer, options.images)

@@ -92,16 +92,16 @@ def create_emoji(out: Path, seed: int = 0) -> None:
             "elsewhere reinstall Pillow",
         )
     font = find_emoji_font().load()
-    drawn: dict[str, tuple[Image.Image, str, str]] = {}  # by picture: some fonts draw two emoji alike
-    for symbol, english, chinese in tqdm(emoji_names(), unit="emoji", disable=None):
-        picture = draw_emoji(symbol, font)
-        if picture is not None:
-            drawn.setdefault(hashlib.sha256(picture.tobytes()).hexdigest(), (picture, english, chinese))
-    pictures = list(drawn.values())
-    splits = [split for split, count in HELD_OUT.items() for _ in range(count)]
-    splits += ["train"] * (len(pictures) - len(splits))
-    random.Random(seed).shuffle(splits)
     with whole_folder(out) as folder:
+        drawn: dict[str, tuple[Image.Image, str, str]] = {}  # by picture: some fonts draw two emoji alike
+        for symbol, english, chinese in tqdm(emoji_names(), unit="emoji", disable=None):
+            picture = draw_emoji(symbol, font)
+            if picture is not None:
+                drawn.setdefault(hashlib.sha256(picture.tobytes()).hexdigest(), (picture, english, chinese))
+        pictures = list(drawn.values())
+        splits = [split for split, count in HELD_OUT.items() for _ in range(count)]
+        splits += ["train"] * (len(pictures) - len(splits))
+        random.Random(seed).shuffle(splits)
         (folder / "images").mkdir()
         records: list[dict[str, object]] = []
         for index, ((picture, english, chinese), split) in enumerate(zip(pictures, splits, strict=True)):

@@ -14,6 +14,7 @@ from torchvision import models
 from clipedu.errors import ConfigError, PretrainedWeightsUnavailable
 
 MAX_TEXT_LENGTH = 77
+MAX_TEXT_LAYERS = 96
 POOLINGS = ("cls", "mean")
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -152,12 +153,13 @@ class TextEncoder(nn.Module):
         pooling: str = "cls",
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads or num_layers < 1 or not 0 <= dropout < 1:
+        multiple = 1 <= num_heads <= hidden_size and hidden_size % num_heads == 0
+        if not multiple or not 1 <= num_layers <= MAX_TEXT_LAYERS or not 0 <= dropout < 1:
             raise ConfigError(
-                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数，num_layers={num_layers} 至少为 1,"
-                f"dropout={dropout} 在 [0, 1) 内",
+                f"hidden_size={hidden_size} 必须是注意力头数 {num_heads} 的倍数，num_layers={num_layers} 应在 1 与 "
+                f"{MAX_TEXT_LAYERS} 之间，dropout={dropout} 应在 [0, 1) 内",
                 f"hidden_size={hidden_size} must be a multiple of the {num_heads} attention heads, "
-                f"num_layers={num_layers} at least 1, dropout={dropout} within [0, 1)",
+                f"num_layers={num_layers} within 1 and {MAX_TEXT_LAYERS}, dropout={dropout} within [0, 1)",
             )
         if pooling not in POOLINGS:
             raise ConfigError(

@@ -28,8 +28,10 @@ def choose_device(name: str = "auto") -> torch.device:
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        tensor = torch.zeros(1, device=name)
+        tensor.item()  # "meta" holds no numbers
+        return tensor.device
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             f"设备 {name!r} 在这台电脑上不可用；可用 --device auto",
             f"device {name!r} cannot be used on this computer; try --device auto",

@@ -15,6 +15,7 @@ from clipedu.errors import ClipEduError, DatasetError
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its place at once, or not at all."""
+    check_writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +31,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Complain of a path that cannot be written, before the work is done whose result should stand there."""
+    if path.exists() and not path.is_file():  # a folder; or a device: root could replace /dev/null
+        raise ClipEduError(f"{path} 不是普通文件；请换一个文件名", f"{path} is no ordinary file; choose another name")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise cannot_write(path, PermissionError(f"{nearest} is no folder to write in"))
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file` for a new folder: it appears complete under its name, or not at all."""
@@ -38,6 +48,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             f"{path} 已存在且不为空；请换一个 --out，或先把它移走。",
             f"{path} exists and is not empty; choose another --out or move it away first",
         )
+    if not path.name:
+        raise ClipEduError(f"{path} 不能作为新文件夹；请给它起个名字", f"{path} can be no new folder; give it a name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -61,8 +73,8 @@ def cannot_write(path: Path, error: Exception) -> ClipEduError:
 
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    path = Path(os.path.realpath(folder / relative))  # unlike resolve() it bears links that lead in a circle
+    if not path.is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
     return path
 
@@ -71,4 +83,5 @@ def write_records(folder: Path, records: list[dict[str, object]]) -> None:
     """Write dataset.json with a line for each record: readable, and a small diff when one changes."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     with whole_file(folder / "dataset.json") as path:
-        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        # Half a surrogate pair has no UTF-8; its backslash escape is JSON's as well.
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", errors="backslashreplace")

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.errors import ConfigError
 
 MAX_LOGIT_SCALE = math.log(100)
+MAX_EMBEDDING_DIM = 16_384
 FROZEN_DROPOUT = 0.2
 
 
@@ -36,6 +38,11 @@ class CLIP(nn.Module):
         image_size: int = 224,
     ) -> None:
         super().__init__()
+        if not 1 <= shared_embedding_dim <= MAX_EMBEDDING_DIM:
+            raise ConfigError(
+                f"shared_embedding_dim={shared_embedding_dim} 应在 1 与 {MAX_EMBEDDING_DIM} 之间",
+                f"shared_embedding_dim={shared_embedding_dim} must be within 1 and {MAX_EMBEDDING_DIM}",
+            )
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from clipedu.errors import ConfigError
 from clipedu.model import CLIP
+from clipedu.pictures import IMAGE_SIZES
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,19 @@ class TrainConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        limits = {"epochs": 1, "batch_size": 2, "image_size": 16, "lr": 0, "image_lr_scale": 0}
-        limits |= {"weight_decay": 0, "clip_norm": 0}
-        for name, least in limits.items():
+        limits = {
+            "epochs": (1, 10**6),
+            "batch_size": (2, 10**6),
+            "image_size": (IMAGE_SIZES[0], IMAGE_SIZES[-1]),
+            "seed": (0, 2**32 - 1),  # torch's end at 64 bits, and a run multiplies its own
+            **dict.fromkeys(("lr", "image_lr_scale", "weight_decay", "clip_norm"), (0, 10**6)),
+        }
+        for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if not math.isfinite(value) or value < least:
+            if not least <= value <= most:  # nor is NaN
                 raise ConfigError(
-                    f"{name}={value} 无效：应不小于 {least}", f"{name}={value} makes no sense: at least {least}"
+                    f"{name}={value} 无效：应在 {least} 与 {most} 之间",
+                    f"{name}={value} makes no sense: it must be within {least} and {most}",
                 )
         if self.precision not in ("auto", "fp32", "bf16", "fp16") or not 0 <= self.warmup < 1:
             raise ConfigError(

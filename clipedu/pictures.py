@@ -17,6 +17,7 @@ from clipedu.errors import DatasetError, fault_report
 
 MEMORY_LIMIT = 2**30  # bytes: decoded pictures up to this size are held in memory
 MAX_PIXELS = 100_000_000  # a larger picture is a mistake or an attack
+IMAGE_SIZES = range(16, 1025)  # px that a model's square pictures may measure
 
 
 def load_image(path: Path, size: int | None = None) -> Image.Image:
@@ -30,18 +31,29 @@ def load_image(path: Path, size: int | None = None) -> Image.Image:
                 raise OSError(f"{file.size[0]} x {file.size[1]} pixels")
             if size:
                 file.draft("RGB", (2 * size, 2 * size))
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith(("I", "F")):
-                pixels = np.asarray(image, dtype=np.float64)
-                image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            ImageOps.exif_transpose(file, in_place=True)
+            deep = file.mode.startswith(("I", "F")) and bool(np.asarray(file).max() > 255)
+            shown = Image.new("RGB", file.size)
+            rows = max(1, 2**22 // file.width)  # a part at a time: of 100 million pixels every copy is 400 MB
+            for top in range(0, file.height, rows):
+                part = file.crop((0, top, file.width, min(top + rows, file.height)))
+                shown.paste(_flat(part, deep), (0, top))
+            return shown
+    except Exception as error:  # each format's decoder has its own ways to fail on damaged bytes
         raise DatasetError(
             f"图片 {path} 损坏或不完整（{error}）；请替换它，或从 dataset.json 中删去",
             f"picture {path} is damaged or cut off ({error}); replace it or take it out of dataset.json",
         ) from error
+
+
+def _flat(image: Image.Image, deep: bool) -> Image.Image:
+    """RGB on white; `deep` says that the values of a picture with one number per pixel go up to 65,535."""
+    if image.mode.startswith(("I", "F")):
+        pixels = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((pixels / (257 if deep else 1)).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def load_pixels(path: Path, size: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from clipedu.tokenizer import SimpleTokenizer
 LANGUAGES = ("en", "zh")
 TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
 _LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
+MAX_CAPTION = 100_000  # characters; a longer caption is a whole file in the wrong place
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,26 @@ def _parse_json(path: Path) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_without_repetition)
     except FileNotFoundError as error:
         raise DatasetError(
             f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}",
             f"there is no {path}; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} 不是 UTF-8 编码的 JSON:{error}", f"{path} is not JSON in UTF-8: {error}") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the JSON; of two equal keys Python would silently drop the first."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice!r} occurs twice in {dict(pairs)!r:.80}")
+    return content
 
 
 def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> Record | None:
@@ -107,7 +121,9 @@ def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, s
         fault(name, "应为字符串或字符串列表", f"must be a string or a list of strings, not {value!r:.40}")
         return []
     for text in texts:
-        if not SimpleTokenizer.tokenize_text(text):
+        if len(text) > MAX_CAPTION:
+            fault(name, f"说明文字有 {len(text)} 个字符，太长", f"a caption of {len(text):,} characters is too long")
+        elif not SimpleTokenizer.tokenize_text(text):
             fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} holds no word")
     return texts
 
@@ -122,17 +138,20 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
     try:
         path = inside(data_dir, f"images/{Path(value).name}" if absolute else value)
         if not path.is_file():
-            fault("image_path", f"找不到图片 {value}", f"there is no picture {value}")
+            fault("image_path", f"找不到图片 {value!r}", f"there is no picture {value!r}")
             return None
         with Image.open(path) as image:  # reads the header only
             width, height = image.size
     except DatasetError as error:
         fault("image_path", error.zh, error.en)
         return None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        fault("image_path", f"{value} 不是能读的图片", f"{value} is no readable picture ({type(error).__name__})")
+    except Image.DecompressionBombError:
+        fault("image_path", f"{value!r} 太大", f"{value!r} is too large: more than {MAX_PIXELS:,} pixels")
+        return None
+    except Exception as error:  # each format's decoder has its own ways to fail on damaged bytes
+        fault("image_path", f"{value!r} 不是能读的图片", f"{value!r} is no readable picture ({type(error).__name__})")
         return None
     if width * height > MAX_PIXELS:
-        fault("image_path", f"{value} 太大：{width} x {height}", f"{value} is too large: {width} x {height} pixels")
+        fault("image_path", f"{value!r} 太大：{width} x {height}", f"{value!r} is too large: {width} x {height} pixels")
         return None
     return path

@@ -13,13 +13,14 @@ from torch import Tensor
 from clipedu.data import ImageTextDataset
 from clipedu.embedding import embed_images, embed_texts, frozen_features
 from clipedu.environment import find_cjk_font
-from clipedu.errors import DatasetError
+from clipedu.errors import ConfigError, DatasetError
 from clipedu.evaluation import model_inputs
 from clipedu.files import whole_file
 from clipedu.model import CLIP, compute_similarity
 from clipedu.pictures import broken_pictures, load_image
 from clipedu.tokenizer import SimpleTokenizer
 
+MAX_DRAWN = 300  # matplotlib's pictures end at 65,536 px
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -79,6 +80,11 @@ def draw_hits(results: Mapping[str, Sequence[Hit]], path: str | Path) -> None:
     from matplotlib.font_manager import FontProperties
 
     columns = max(len(hits) for hits in results.values())
+    if columns * len(results) > MAX_DRAWN:
+        raise ConfigError(
+            f"一张图片最多画 {MAX_DRAWN} 个结果；请减小 --top 或减少句子",
+            f"at most {MAX_DRAWN} hits are drawn in a picture; lower --top or give fewer sentences",
+        )
     figure = Figure(figsize=(1.15 * columns + 0.2, 1.4 * len(results)), dpi=120, layout="constrained")
     font_file = find_cjk_font()
     rows = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
@@ -86,7 +92,8 @@ def draw_hits(results: Mapping[str, Sequence[Hit]], path: str | Path) -> None:
         # Without a font for it, Chinese would come out as boxes: then a number stands for the sentence.
         title = sentence if font_file or sentence.isascii() else f"sentence {number}"
         font = FontProperties(fname=str(font_file)) if font_file and not sentence.isascii() else None
-        row.suptitle(title, x=0.02, ha="left", fontsize=11, fontproperties=font)
+        title = title.encode(errors="replace").decode()  # half a surrogate pair cannot be drawn
+        row.suptitle(title, x=0.02, ha="left", fontsize=11, fontproperties=font, parse_math=False)
         for axis, hit in zip(row.subplots(1, columns, squeeze=False)[0], hits, strict=False):
             axis.imshow(ImageOps.contain(load_image(hit.path), (224, 224)))
             axis.set_xlabel(f"{hit.similarity:.2f}", fontsize=8)

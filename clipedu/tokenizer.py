@@ -136,10 +136,14 @@ class SimpleTokenizer:
     def from_dict(cls, content: Mapping[str, Any]) -> SimpleTokenizer:
         """What `to_dict` gave; TokenizerError where it is damaged."""
         try:
-            words = content["words"]
-            if len({*words, *SPECIAL_TOKENS}) != len(words) + 4 or not all(isinstance(word, str) for word in words):
-                raise ValueError("words must be distinct strings")
-            tokenizer = cls(content["vocab_size"])
+            words, vocab_size = content["words"], content["vocab_size"]
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("words must be a list of strings")
+            if len({*words, *SPECIAL_TOKENS}) != len(words) + len(SPECIAL_TOKENS):
+                raise ValueError("a word occurs twice")
+            if not isinstance(vocab_size, int) or vocab_size < len(words) + len(SPECIAL_TOKENS):
+                raise ValueError(f"vocab_size={vocab_size!r:.40} is too small for {len(words)} words, or no number")
+            tokenizer = cls(vocab_size)
         except (KeyError, TypeError, ValueError) as error:
             raise TokenizerError(f"词表已损坏：{error}", f"the vocabulary is damaged: {error}") from error
         tokenizer._set_words(words)
@@ -155,7 +159,7 @@ class SimpleTokenizer:
         """Read what `save` wrote; TokenizerError where the file is missing or damaged."""
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TokenizerError(
                 f"无法读取词表 {path}:{error}", f"cannot read the vocabulary {path}: {error}"
             ) from error

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from clipedu.checkpoint import (
     checkpoint_folder,
+    damaged,
     load_checkpoint,
     load_weights,
     newest_epoch,
@@ -260,10 +261,13 @@ class _Run:
                     "choose another --run-dir, or --force-train anew",
                 )
         load_weights(self.model, content, path)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = state["history"], state["best"]
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.history, self.best = state["history"], max(state["best"], score(state["history"][-1]))
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise damaged(path, repr(error)) from error
         if self.rank == 0:
             for leftover in path.parent.glob(".*.tmp"):
                 leftover.unlink()
