@@ -25,7 +25,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = list(_read_pairs(path, text))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise DatasetError(f"无法读取 {path}:{error}", f"cannot read {path}: {error}") from error
     captions: dict[str, list[str]] = defaultdict(list)
     for name, caption in pairs:
@@ -79,7 +79,11 @@ def _read_coco(content: Any) -> Pairs:
     """COCO's captions_*.json: pictures and annotations joined by their id."""
     names = {image["id"]: image["file_name"] for image in content["images"]}
     for annotation in content["annotations"]:
-        yield names[annotation["image_id"]], annotation["caption"]
+        name, caption = names[annotation["image_id"]], annotation["caption"]
+        if not isinstance(name, str) or not isinstance(caption, str):
+            raise TypeError(f"no strings: {name!r:.40}, {caption!r:.40}")
+        caption.encode()  # ValueError for half a character, which dataset.json could not hold
+        yield name, caption
 
 
 def import_captions(

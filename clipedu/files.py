@@ -61,7 +61,10 @@ def cannot_write(path: Path, error: Exception) -> ClipEduError:
 
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
-    path = (folder / relative).resolve()
+    try:
+        path = (folder / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL, half a character
+        raise DatasetError(f"路径 {relative!r} 无效（{error}）", f"path {relative!r} is none ({error})") from error
     if not path.is_relative_to(folder.resolve()):
         raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
     return path

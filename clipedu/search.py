@@ -86,7 +86,7 @@ def draw_hits(results: Mapping[str, Sequence[Hit]], path: str | Path) -> None:
         # Without a font for it, Chinese would come out as boxes: then a number stands for the sentence.
         title = sentence if font_file or sentence.isascii() else f"sentence {number}"
         font = FontProperties(fname=str(font_file)) if font_file and not sentence.isascii() else None
-        row.suptitle(title, x=0.02, ha="left", fontsize=11, fontproperties=font)
+        row.suptitle(title, x=0.02, ha="left", fontsize=11, fontproperties=font, parse_math=False)
         for axis, hit in zip(row.subplots(1, columns, squeeze=False)[0], hits, strict=False):
             axis.imshow(ImageOps.contain(load_image(hit.path), (224, 224)))
             axis.set_xlabel(f"{hit.similarity:.2f}", fontsize=8)

@@ -11,7 +11,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure
+from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure, plain
 from clipedu.classroom.view import View
 
 
@@ -63,7 +63,7 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
         for axis, channel in zip(row, liveliest.tolist(), strict=False):
             axis.imshow(maps[channel].numpy(), cmap="gray")
             axis.set_title(f"channel {channel}", fontsize=7)
-        row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
+        row[0].set_ylabel(f"{plain(name)}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
     return as_view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
 
@@ -85,7 +85,7 @@ def filters(kernels: Mapping[str, Tensor], columns: int = 8) -> View:
             sheet[:, top : top + size, left : left + size] = one
         axis.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set(xticks=[], yticks=[], frame_on=False)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9)
     said = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
     return as_view(figure, f"First-layer filters as small pictures. {said}")
 
@@ -103,5 +103,5 @@ def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:
     figure.axes[0].set_title("picture", fontsize=9)
     figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
     figure.axes[1].set_title("root of the gradient", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     return as_view(figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}")
