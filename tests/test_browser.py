@@ -33,7 +33,7 @@ from clipedu.classroom.lessons import RUN_DIR, eight_pairs
 from clipedu.embedding import embed_images, embed_texts
 from clipedu.pictures import open_pictures
 from tests.conftest import ROOT
-from tests.lessons import FOLDER, NOTEBOOKS, Lesson, with_seed
+from tests.lessons import FOLDER, NOTEBOOKS, Lesson, executed, with_seed
 
 ARTIFACTS = ROOT / "artifacts"
 FLAGS = [
@@ -309,13 +309,14 @@ class TestNotebook:
 def dashboard_run(path: Path) -> Callable[..., Iterator[float]]:
     """The notebook's own `run`: its cells up to there, without those whose output depends on the machine."""
     torch.set_num_threads(1)  # as in the kernel: sums go in the same order
-    namespace: dict[str, Any] = {"device": torch.device("cpu"), "choices": None}  # what those cells would have defined
+    cells = []
     for _, cell in Lesson.read(path).code:
         if "nbval-ignore-output" not in cell.metadata.get("tags", []):
-            exec(with_seed(cell.source, SEED), namespace)
+            cells.append(with_seed(cell.source, SEED))
         if "def run(" in cell.source:
             break
-    run: Callable[..., Iterator[float]] = namespace["run"]
+    names = executed(*cells, device=torch.device("cpu"), choices=None)  # what those cells would have defined
+    run: Callable[..., Iterator[float]] = names["run"]
     return run
 
 
