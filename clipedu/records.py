@@ -125,7 +125,7 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
     try:
         path = inside(data_dir, f"images/{Path(value).name}" if absolute else value)
         if not path.is_file():
-            fault("image_path", f"找不到图片 {value}", f"there is no picture {value}")
+            fault("image_path", f"找不到图片 {value!r}", f"there is no picture {value!r}")
             return None
         with Image.open(path) as image:  # reads the header only
             width, height = image.size
@@ -133,9 +133,9 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
         fault("image_path", error.zh, error.en)
         return None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        fault("image_path", f"{value} 不是能读的图片", f"{value} is no readable picture ({type(error).__name__})")
+        fault("image_path", f"{value!r} 不是能读的图片", f"{value!r} is no readable picture ({type(error).__name__})")
         return None
     if width * height > MAX_PIXELS:
-        fault("image_path", f"{value} 太大：{width} x {height}", f"{value} is too large: {width} x {height} pixels")
+        fault("image_path", f"{value!r} 太大：{width} x {height}", f"{value!r} is too large: {width} x {height} pixels")
         return None
     return path
