@@ -30,6 +30,7 @@ from clipedu.files import inside
 from clipedu.loss import sigmoid_loss
 from clipedu.pictures import load_image
 from clipedu.records import read_records
+from tests.test_loss import loop_loss, rounding
 
 # ------------------------------------------------------------------------------------------------------ tokenizer
 
@@ -445,32 +446,6 @@ KINDS = st.sampled_from(["random", "random", "equal", "zero", "huge", "tiny", "c
 Loss = Callable[..., Tensor]
 
 
-def exact_loss(images: Tensor, texts: Tensor, scale: float, ids: list[int] | None, extra: Tensor | None) -> float:
-    """In 64 bits, by probabilities: the mean over both directions of -log(what the right answers get together)."""
-    images, texts = images.double(), texts.double()
-    negatives = texts[:0] if extra is None else extra.double()
-    names = torch.arange(len(images)) if ids is None else torch.tensor(ids)
-    is_right = names[:, None] == names
-    total = 0.0
-    for queries, keys, wrong in ((images, texts, negatives), (texts, images, texts[:0])):
-        logits = math.exp(scale) * queries @ torch.cat([keys, wrong]).T
-        log_probability = logits.log_softmax(dim=1)[:, : len(names)]
-        for row, right in zip(log_probability, is_right, strict=True):
-            total -= row[right].logsumexp(dim=0).item()
-    return total / len(images) / 2
-
-
-def rounding(scale: float, width: int) -> float:
-    """How far a loss in float32 may be from the one in 64 bits.
-
-    With unit rows no logit is above the factor exp(scale). It is the sum of `width` rounded products times that factor,
-    which is itself off by the rounding of `scale`: (width + scale + 2) eps factor together. Logarithm and sum of the
-    softmax, and the mean over the rows, add a few eps of numbers that are no larger. A loss is the difference of two.
-    """
-    factor = math.exp(scale)
-    return 2 * torch.finfo(torch.float32).eps * (factor * (width + scale + 2 + 12) + 16)
-
-
 @given(
     st.tuples(KINDS, KINDS),
     st.integers(1, 9),
@@ -513,7 +488,7 @@ def test_loss_in_float64_and_in_chunks(
         sums = torch.finfo(plain.dtype).eps * math.exp(scale) * (pairs + 1)
         torch.testing.assert_close(chunked, plain, atol=math.exp(scale) * bound + sums, rtol=0)
     loss = found[0][0]
-    wanted = exact_loss(images, texts, scale, ids and ids[:pairs], options.get("hard_negatives"))
+    wanted = loop_loss(images, texts, torch.tensor(scale), ids or range(pairs), options.get("hard_negatives"))
     assert loss.item() == pytest.approx(wanted, abs=bound)
     assert loss >= -bound
     if ids is None and extra is None:

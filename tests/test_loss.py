@@ -48,6 +48,17 @@ def loop_loss(
     return total
 
 
+def rounding(scale: float, width: int) -> float:
+    """How far a loss in float32 may be from the one in 64 bits.
+
+    With unit rows no logit is above the factor exp(scale). It is the sum of `width` rounded products times that factor,
+    which is itself off by the rounding of `scale`: (width + scale + 2) eps factor together. Logarithm and sum of the
+    softmax, and the mean over the rows, add a few eps of numbers that are no larger. A loss is the difference of two.
+    """
+    factor = math.exp(scale)
+    return 2 * torch.finfo(torch.float32).eps * (factor * (width + scale + 2 + 12) + 16)
+
+
 def test_three_pairs_by_hand() -> None:
     """Cosines 1 on the diagonal and 0 elsewhere, scale 1: -log(e / (e + 2)) in both directions."""
     eye = torch.eye(3)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure, plain
-from clipedu.classroom.view import View
+from clipedu.classroom.view import View, as_text
 
 
 def pictures(
@@ -32,10 +31,10 @@ def pictures(
         note = notes[number] if notes else ""
         captions = {"zh": chinese[number] if chinese else "", "en": english[number] if english else ""}
         alt = captions["en"] or captions["zh"] or note or f"image {number + 1}"
-        lines = "".join(f'<div lang="{lang}">{escape(text)}</div>' for lang, text in captions.items() if text)
+        lines = "".join(f'<div lang="{lang}">{as_text(text)}</div>' for lang, text in captions.items() if text)
         picture = img(buffer.getvalue(), alt, f"width: {width}px")
         style = f"display: inline-block; width: {width + 10}px; margin: 4px; vertical-align: top; font-size: 12px"
-        cells.append(f'<div style="{style}">{picture}<div><b>{escape(note)}</b></div>{lines}</div>')
+        cells.append(f'<div style="{style}">{picture}<div><b>{as_text(note)}</b></div>{lines}</div>')
         said.append(" ".join(filter(None, (note, *captions.values()))) or alt)
     return View("".join(cells), "\n".join(said))
 
@@ -48,7 +47,7 @@ def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
         colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
         box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
         under = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
-        boxes.append(f'<div style="{box}"><b style="color: {colour}">{escape(word)}</b>{under}</div>')
+        boxes.append(f'<div style="{box}"><b style="color: {colour}">{as_text(word)}</b>{under}</div>')
     return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
