@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import defaultdict
@@ -25,8 +24,8 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = list(_read_pairs(path, text))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-        raise DatasetError(f"无法读取 {path}:{error}", f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
     captions: dict[str, list[str]] = defaultdict(list)
     for name, caption in pairs:
         if caption.strip():
@@ -77,13 +76,15 @@ def _read_table(text: str, delimiter: str) -> Pairs:
 
 def _read_coco(content: Any) -> Pairs:
     """COCO's captions_*.json: pictures and annotations joined by their id."""
-    names = {image["id"]: image["file_name"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        name, caption = names[annotation["image_id"]], annotation["caption"]
-        if not isinstance(name, str) or not isinstance(caption, str):
-            raise TypeError(f"no strings: {name!r:.40}, {caption!r:.40}")
-        caption.encode()  # ValueError for half a character, which dataset.json could not hold
-        yield name, caption
+    try:
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        pairs = [(names[annotation["image_id"]], annotation["caption"]) for annotation in content["annotations"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it has not the form of COCO's captions_*.json ({error!r:.80})") from error
+    for pair in pairs:
+        if not all(isinstance(one, str) for one in pair):
+            raise ValueError(f"file_name and caption must be strings, not {pair!r:.80}")
+        yield pair
 
 
 def import_captions(

@@ -36,10 +36,10 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a fault of the input, or 130 after Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name or a language that the terminal cannot write
-            stream.reconfigure(errors="backslashreplace")
     words = [dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name or caption is beyond printing
     try:
         options = build_parser().parse_args(words)
         return _COMMANDS[options.command](options) or 0

@@ -62,10 +62,10 @@ def cannot_write(path: Path, error: Exception) -> ClipEduError:
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
     try:
-        path = (folder / relative).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL, half a character
+        path = Path(os.path.realpath(folder / relative))  # unlike resolve() it bears links that lead in a circle
+    except ValueError as error:  # a NUL, half a character
         raise DatasetError(f"路径 {relative!r} 无效（{error}）", f"path {relative!r} is none ({error})") from error
-    if not path.is_relative_to(folder.resolve()):
+    if not path.is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
     return path
 
@@ -74,4 +74,5 @@ def write_records(folder: Path, records: list[dict[str, object]]) -> None:
     """Write dataset.json with a line for each record: readable, and a small diff when one changes."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     with whole_file(folder / "dataset.json") as path:
-        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        # Half a surrogate pair has no UTF-8; its backslash escape is JSON's as well.
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", errors="backslashreplace")

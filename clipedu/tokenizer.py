@@ -148,9 +148,12 @@ class SimpleTokenizer:
         """What `to_dict` gave; TokenizerError where it is damaged."""
         try:
             words, vocab_size = content["words"], content["vocab_size"]
-            are_strings = isinstance(words, list) and all(isinstance(word, str) for word in words)
-            if not are_strings or len({*words, *SPECIAL_TOKENS}) != len(words) + 4 or not isinstance(vocab_size, int):
-                raise ValueError("words must be a list of distinct strings, vocab_size a whole number")
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("words must be a list of strings")
+            if len({*words, *SPECIAL_TOKENS}) != len(words) + len(SPECIAL_TOKENS):
+                raise ValueError("a word occurs twice")
+            if not isinstance(vocab_size, int) or vocab_size < len(words) + len(SPECIAL_TOKENS):
+                raise ValueError(f"vocab_size={vocab_size!r:.40} is too small for {len(words)} words, or no number")
             tokenizer = cls(vocab_size)
         except (KeyError, TypeError, ValueError) as error:
             raise TokenizerError(f"词表已损坏：{error}", f"the vocabulary is damaged: {error}") from error

@@ -22,6 +22,10 @@ class View:
     html: str
     text: str
 
+    def __post_init__(self) -> None:
+        for name in ("html", "text"):  # half a character, as a caption may end that was cut short, reaches no page
+            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
 

@@ -53,7 +53,7 @@ def as_pil(image: AnyImage) -> Image.Image:
 
 def plain(text: str) -> str:
     """As it stands: between two dollar signs matplotlib would read a formula, and fail where it is none."""
-    return text.replace("$", r"\$")
+    return text.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def font_for(texts: Sequence[str]) -> tuple[list[str], FontProperties | None]:
