@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 LAB_FLAGS ?=
 
-.PHONY: setup lab test lint notebooks bench clean
+.PHONY: setup lab test lint notebooks bench versions clean
 
 setup: $(VENV)/.ready
 
@@ -67,6 +67,11 @@ endif
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.steps
+
+# What the tests ran with: to install the very same, and for pip-audit, which asks a network whether faults are known.
+versions: $(VENV)/.ready-test
+	@{ $(BIN)/python -c 'import platform; print(f"# Python {platform.python_version()}, {platform.system()}")'; \
+		$(BIN)/python -m pip freeze --exclude-editable; } > docs/versions.txt
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis artifacts

@@ -77,7 +77,8 @@ def _read_features(file: Path, count: int, dim: int) -> Tensor | None:
         features = torch.from_numpy(np.load(file, allow_pickle=False))
     except (OSError, ValueError, EOFError, TypeError):
         return None
-    return features if features.shape == (count, dim) and features.dtype == torch.float32 else None
+    is_whole = features.shape == (count, dim) and features.dtype == torch.float32 and bool(features.isfinite().all())
+    return features if is_whole else None
 
 
 def _key(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> str:

@@ -35,11 +35,13 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
     Returns:
         `i2t_R@k` and `t2i_R@k` as fractions.
     """
-    images, texts = similarity.shape
-    if text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
+    images, texts = similarity.shape if similarity.ndim == 2 else (0, 0)
+    fits = images > 0 and similarity.is_floating_point() and text_to_image.dtype == torch.int64
+    if not fits or text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
         raise ConfigError(
-            "text_to_image 必须给出每段文本对应的图像编号，且每张图像至少有一段文本",
-            "text_to_image must name the image of every text, and every image must have a text",
+            "similarity 必须是浮点数 [I, T]，text_to_image 必须给出每段文本对应的图像编号，且每张图像至少有一段文本",
+            "similarity must be floats [I, T]; text_to_image must name the image of every text, and every image must "
+            "have a text",
         )
     own = text_to_image == torch.arange(images)[:, None]  # (I, T)
     best_own = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)

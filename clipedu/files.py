@@ -73,7 +73,10 @@ def cannot_write(path: Path, error: Exception) -> ClipEduError:
 
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
-    path = Path(os.path.realpath(folder / relative))  # unlike resolve() it bears links that lead in a circle
+    try:
+        path = Path(os.path.realpath(folder / relative))  # unlike resolve() it bears links that lead in a circle
+    except ValueError as error:  # a NUL, half a character
+        raise DatasetError(f"路径 {relative!r} 无效（{error}）", f"path {relative!r} is none ({error})") from error
     if not path.is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
     return path

@@ -40,11 +40,9 @@ def contrastive_loss(
     Returns:
         A float32 scalar with gradient.
     """
-    if image_embedding.shape != text_embedding.shape or image_embedding.ndim != 2:
-        raise ConfigError(
-            f"两组嵌入的形状必须同为 [B, E]，得到 {list(image_embedding.shape)} 与 {list(text_embedding.shape)}",
-            f"both embeddings must be [B, E], not {list(image_embedding.shape)} and {list(text_embedding.shape)}",
-        )
+    _check_shapes(image_embedding, text_embedding, logit_scale, caption_ids, hard_negatives)
+    if chunk_size is not None and chunk_size < 1:
+        raise ConfigError(f"chunk_size={chunk_size} 应至少为 1", f"chunk_size={chunk_size} must be at least 1")
     offset, all_images, all_texts = 0, image_embedding, text_embedding
     if gather:
         offset = dist.get_rank() * len(image_embedding)
@@ -85,10 +83,35 @@ def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: T
     Returns:
         A float32 scalar with gradient: summed over all B * B pairs, divided by B.
     """
+    _check_shapes(image_embedding, text_embedding, logit_scale)
     with torch.autocast(image_embedding.device.type, enabled=False):
         logits = logit_scale.float().exp() * image_embedding.float() @ text_embedding.float().T + logit_bias  # (B, B)
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1  # 1 for a pair, -1 for all others
         return -F.logsigmoid(signs * logits).sum() / len(logits)
+
+
+def _check_shapes(
+    image_embedding: Tensor,
+    text_embedding: Tensor,
+    logit_scale: Tensor,
+    caption_ids: Tensor | None = None,
+    hard_negatives: Tensor | None = None,
+) -> None:
+    """ConfigError where they do not fit together: PyTorch would stretch some of them without a word."""
+    shape = image_embedding.shape
+    if text_embedding.shape != shape or len(shape) != 2 or not len(image_embedding):
+        raise ConfigError(
+            f"两组嵌入的形状必须同为 [B, E]，得到 {list(shape)} 与 {list(text_embedding.shape)}",
+            f"both embeddings must be [B, E], not {list(shape)} and {list(text_embedding.shape)}",
+        )
+    fits = {
+        "logit_scale": logit_scale.shape in ((), (1,)),
+        "caption_ids [B]": caption_ids is None or caption_ids.shape == shape[:1],
+        "hard_negatives [M, E]": hard_negatives is None or hard_negatives.shape[1:] == shape[1:],
+    }
+    if not all(fits.values()):
+        wrong = ", ".join(name for name, is_right in fits.items() if not is_right)
+        raise ConfigError(f"形状与嵌入 {list(shape)} 不符：{wrong}", f"does not fit embeddings {list(shape)}: {wrong}")
 
 
 def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) -> Tensor:

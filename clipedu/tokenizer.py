@@ -45,8 +45,11 @@ class SimpleTokenizer:
         return len(self.id_to_token)
 
     def build_vocab(self, texts: Iterable[str]) -> None:
-        """Take the `vocab_size - 4` most frequent words of `texts`; equally frequent ones in alphabetical order."""
-        counts = Counter(word for text in texts for word in self.tokenize_text(text))
+        """Take the `vocab_size - 4` most frequent words of `texts`; equally frequent ones in alphabetical order.
+
+        `unk` is never one of them, so that a decoded `[UNK]` stays unknown when it is read again.
+        """
+        counts = Counter(word for text in texts for word in self.tokenize_text(text) if word != "unk")
         words = sorted(counts, key=lambda word: (-counts[word], word))
         self._set_words(words[: self.vocab_size - len(SPECIAL_TOKENS)])
 
@@ -63,7 +66,8 @@ class SimpleTokenizer:
             )
         # NFKC makes full-width letters and digits, as Chinese keyboards produce them, plain ones.
         text = unicodedata.normalize("NFKC", text).lower()
-        return _TOKEN.findall(_APOSTROPHES.sub("", text))
+        text = _APOSTROPHES.sub("", text)
+        return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: what meets now may make one letter
 
     def encode(self, text: str) -> list[int]:
         """`[CLS] words [SEP]` as ids, without padding or truncation."""
@@ -115,7 +119,9 @@ class SimpleTokenizer:
                 "各行长度不同，无法组成张量：请用 padding='longest' 并保留 truncation=True",
                 "rows of different lengths make no tensor: use padding='longest' and keep truncation=True",
             )
-        return {"input_ids": torch.tensor(input_ids), "attention_mask": torch.tensor(attention_mask)}
+        shape = len(rows), len(input_ids[0]) if rows else width
+        tensors = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {name: torch.tensor(lists, dtype=torch.int64).view(shape) for name, lists in tensors.items()}
 
     def decode(self, ids: Iterable[int] | torch.Tensor) -> str:
         """The text of `ids` without `[PAD]`, `[CLS]`, `[SEP]`; no spaces beside Chinese characters."""
@@ -123,6 +129,11 @@ class SimpleTokenizer:
         for index in ids.tolist() if isinstance(ids, torch.Tensor) else ids:
             if index in (PAD, CLS, SEP):
                 continue
+            if not 0 <= index < len(self):
+                raise TokenizerError(
+                    f"编号 {index} 不在词表里（共 {len(self)} 个）：它来自另一个分词器吗？",
+                    f"the vocabulary of {len(self)} has no id {index}: does it come from another tokenizer?",
+                )
             token = self.id_to_token[index]
             glued = not text or _IS_HAN.match(token) or _IS_HAN.match(text[-1])
             text += token if glued else f" {token}"

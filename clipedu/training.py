@@ -62,7 +62,7 @@ def train(
             validation; `val` as `evaluate` gives it, None without `val_set`).
 
     Raises:
-        TrainingError: fewer than two pairs; a loss that is no number (the last good checkpoint stays).
+        TrainingError: fewer than two pairs; a loss or weights that are no numbers (the last good checkpoint stays).
         CheckpointError: `run_dir` holds a run with other settings or other data.
 
     Ctrl-C ends training early: what was finished is kept and returned.
@@ -113,11 +113,11 @@ class _Run:
 
     def _fitting_batch_size(self) -> int:
         pairs, wanted = len(self.train_set), self.config.batch_size
-        if pairs < 2 * self.processes:
+        if min(pairs, wanted) < 2 * self.processes:
             raise TrainingError(
-                f"训练集只有 {pairs} 对：对比学习每个进程至少需要两对（没有负样本，损失恒为 0）",
-                f"only {pairs} training pairs: contrastive learning needs two per process (without negatives the "
-                "loss is always 0)",
+                f"训练集只有 {pairs} 对，批次为 {wanted}：对比学习每个进程至少需要两对（没有负样本，损失恒为 0）",
+                f"only {pairs} training pairs, in batches of {wanted}: contrastive learning needs two per process "
+                "(without negatives the loss is always 0)",
             )
         fitting = min(wanted, pairs) // self.processes * self.processes
         if fitting != wanted:
@@ -178,6 +178,12 @@ class _Run:
             bar.set_postfix({"Loss": f"{losses[-1]:.3f}", "LR": f"{lr:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
             for callback in callbacks:
                 callback({"epoch": epoch, "step": step, "loss": losses[-1], "lr": lr, "logit_scale": scale})
+        if not all(value.isfinite().all() for value in self.model.state_dict().values()):
+            raise TrainingError(
+                f"第 {epoch} 轮之后权重里有 NaN 或无穷大：请降低 --lr 或检查图片；最近的检查点完好",
+                f"NaN or infinity in the weights after epoch {epoch}: lower --lr or look at the pictures; the last "
+                "checkpoint is whole",
+            )
         return sum(losses) / len(losses)
 
     def _train_step(self, images: Tensor, captions: list[str], step: int) -> float:

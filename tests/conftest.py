@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from clipedu import CLIP, ImageEncoder, SimpleTokenizer, TextEncoder
 from clipedu.files import write_records
 from clipedu.scenes import COLOURS, SHAPES, draw_scene, random_scene
 
 ROOT = Path(__file__).parent.parent
+
+# Hypothesis: the same few hundred examples each time; or, with --hypothesis-profile=nightly, thousands of others.
+settings.register_profile("ci", max_examples=300, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=10_000, deadline=None)
+settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

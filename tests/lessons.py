@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import nbformat
@@ -37,6 +39,14 @@ BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
 def with_seed(source: str, seed: int) -> str:
     """A cell's source with another seed than the saved one."""
     return source.replace("SEED = 0\n", f"SEED = {seed}\n")
+
+
+def executed(*sources: str, **names: Any) -> dict[str, Any]:
+    """What cells define, run one after the other as one program that knows `names` already."""
+    with TemporaryDirectory() as folder:
+        program = Path(folder) / "cells.py"
+        program.write_text("\n\n".join(sources), encoding="utf-8")
+        return runpy.run_path(str(program), names, "__main__")
 
 
 @dataclass(frozen=True)

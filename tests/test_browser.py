@@ -26,14 +26,17 @@ from typing import Any
 import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 from clipedu import contrastive_loss, load_model
 from clipedu.classroom.lessons import RUN_DIR, eight_pairs
 from clipedu.embedding import embed_images, embed_texts
+from clipedu.files import write_records
 from clipedu.pictures import open_pictures
 from tests.conftest import ROOT
-from tests.lessons import FOLDER, NOTEBOOKS, Lesson, with_seed
+from tests.lessons import FOLDER, NOTEBOOKS, Lesson, executed, with_seed
 
 ARTIFACTS = ROOT / "artifacts"
 FLAGS = [
@@ -85,6 +88,7 @@ class Lab:
 
     address: str
     token: str
+    notebooks: Path
 
     def page_of(self, path: Path) -> str:
         return f"{self.address}/lab/tree/notebooks/{path.name}?reset&token={self.token}"
@@ -134,7 +138,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         address = f"http://127.0.0.1:{port}"
         try:
             _wait_for(f"{address}/api?token={token}", server)
-            yield Lab(address, token)
+            yield Lab(address, token, home / "served" / "notebooks")
         finally:
             server.terminate()
             server.wait(30)
@@ -309,13 +313,14 @@ class TestNotebook:
 def dashboard_run(path: Path) -> Callable[..., Iterator[float]]:
     """The notebook's own `run`: its cells up to there, without those whose output depends on the machine."""
     torch.set_num_threads(1)  # as in the kernel: sums go in the same order
-    namespace: dict[str, Any] = {"device": torch.device("cpu"), "choices": None}  # what those cells would have defined
+    cells = []
     for _, cell in Lesson.read(path).code:
         if "nbval-ignore-output" not in cell.metadata.get("tags", []):
-            exec(with_seed(cell.source, SEED), namespace)
+            cells.append(with_seed(cell.source, SEED))
         if "def run(" in cell.source:
             break
-    run: Callable[..., Iterator[float]] = namespace["run"]
+    names = executed(*cells, device=torch.device("cpu"), choices=None)  # what those cells would have defined
+    run: Callable[..., Iterator[float]] = names["run"]
     return run
 
 
@@ -355,3 +360,78 @@ def changes(output: Locator, before: tuple[list[str], str]) -> None:
             return
         output.page.wait_for_timeout(100)
     raise AssertionError(f"nothing changed: {before[1]}")
+
+
+# ------------------------------------------------------------------------------------ captions with HTML of their own
+
+HOSTILE = '<img src=x onerror="window.hacked=1">'
+DOLLARS = "from $5 to $9"  # between two such signs JupyterLab would read a formula
+HALF = "cut in a rocket \ud83d"  # half of the emoji, which no message to a page can hold
+START = """
+import torch
+from clipedu import ImageTextDataset
+from clipedu.classroom import check, card, dashboard, environment_card, explore, lessons, plots, show_source
+from clipedu.classroom.recorded import Recording
+from clipedu.environment import Check
+from clipedu.errors import ClipEduError, DatasetError
+
+record = ImageTextDataset("hostile", language="both").records[0]
+(english, dollars, half), (chinese,), label = record.captions["en"], record.captions["zh"], record.labels["en"]
+several = [english, dollars, half]
+def fail(sentence):
+    raise ValueError(sentence)
+"""
+SHOWN = [  # what a cell shows in words
+    "print(english)",
+    "plots.pictures([record.image_path] * 3, several, [chinese, *several[1:]], [label, *several[1:]])",
+    "plots.tokens(several, [1, 2, 3])",
+    "card(False, f'{chinese} {several}', ' '.join(several))",
+    "explore(lambda sentence: plots.pictures([record.image_path], [sentence]), sentence=english)",
+    "explore(lambda choice: plots.tokens([choice, dollars]), choice=[english, dollars])",
+    "explore(fail, sentence=english)",
+    "check.split_words(lambda text: fail(english))",
+    "Recording({}, {'command': english})",
+    "lessons.check_environment = lambda folder: [Check(label, False, english, chinese, english)]\nenvironment_card()",
+    "board = dashboard(lambda words: fail(words), words=[english, 'b'])\nboard.start()\nboard",
+    "board = dashboard(lambda words: iter([2.0, 1.0]), words=[english, 'b'])\nboard.start()\nboard",
+    f"def shown():\n    return {HOSTILE!r}\n\nshow_source(shown)",
+    "raise DatasetError(chinese, english)",
+]
+DRAWN = [  # what it says about a picture
+    "plots.similarity(torch.eye(2), [record.image_path] * 2, [english, dollars], english)",
+    "plots.heat_map(torch.eye(2), [english, half], [english, dollars], english)",
+    "plots.bars({english: {label: 1.0}, dollars: {label: 2.0}}, english)",
+    "plots.curves({english: ([1, 2], [2.0, 1.0])}, 'x', 'y', {label: 1.5})",
+]
+
+
+def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) -> None:
+    """In English, Chinese, a label and a file's name; in every display of the classroom."""
+    folder = lab.notebooks / "hostile"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "images" / f"{HOSTILE}.png")
+    captions = {"text": [HOSTILE, DOLLARS, HALF], "text_zh": f"红 {HOSTILE}", "label": HOSTILE}
+    write_records(folder, [{"image_path": f"images/{HOSTILE}.png", **captions}])
+    path = lab.notebooks / "hostile.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]), path)
+    page = opened(browser, lab, path)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(FINISHED, arg="[never]:", timeout=60_000)  # until the error in the last cell
+    outputs = [cell.locator(".jp-OutputArea-output") for cell in page.locator(".jp-CodeCell").all()[1:]]
+    for source, output in zip((*DRAWN, *SHOWN), outputs, strict=True):
+        expect(output.first, source).to_be_visible()
+        if source in DRAWN:
+            assert HOSTILE in str(output.locator("img").get_attribute("alt")), source
+        else:
+            expect(output.first, source).to_contain_text(HOSTILE)
+        if "several" in source:
+            expect(output.first, source).to_contain_text(DOLLARS)
+            expect(output.first, source).to_contain_text("cut in a rocket \\ud83d")
+    assert page.locator("mjx-container, .MathJax").count() == 0, "nor is a price taken for a formula"
+    assert page.locator("img[src=x]").count() == 0
+    assert page.evaluate("window.hacked") is None
+    page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", HOSTILE)
+    page.wait_for_function("window.hacked === 1")  # so it would have been seen
+    page.context.close()
+    lab.end_kernels()

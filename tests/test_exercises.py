@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from clipedu.classroom import check
 from clipedu.classroom.view import Card
-from tests.lessons import NOTEBOOKS, Lesson
+from tests.lessons import NOTEBOOKS, Lesson, executed
 
 ANSWER = re.compile(r"<summary>参考答案 · Solution</summary>.*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -58,9 +58,8 @@ EXERCISES = [one for path in NOTEBOOKS for one in exercises(path)]
 
 
 def judged(exercise: Exercise, source: str) -> Card:
-    namespace: dict[str, Any] = {}
-    exec(f"{exercise.imports}\n{source}", namespace)
-    found = getattr(check, exercise.name)(namespace[exercise.name])
+    answer = executed(exercise.imports, source)[exercise.name]
+    found = getattr(check, exercise.name)(answer)
     assert isinstance(found, Card)
     return found
 

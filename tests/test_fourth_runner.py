@@ -10,7 +10,7 @@ import torch
 from torchvision import models
 
 from clipedu.classroom.view import Card
-from tests.lessons import FOLDER, Lesson
+from tests.lessons import FOLDER, Lesson, executed
 
 NEEDED = "SEED = 0", "STARTS = {", "weights_file =", 'STARTS["ResNet-18 fine-tuned"] =', "LOOKS =", "def race("
 NAME = "ResNet-18 fine-tuned"
@@ -19,11 +19,9 @@ NAME = "ResNet-18 fine-tuned"
 def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The cells that lead to the race, with another place for downloaded weights."""
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
-    namespace: dict[str, Any] = {"display": lambda *_: None}
     cells = [cell.source for _, cell in Lesson.read(FOLDER / "06_pretrained_vs_scratch.ipynb").code]
-    for source in cells:
-        if any(word in source for word in NEEDED):
-            exec(source, namespace)
+    needed = [source for source in cells if any(word in source for word in NEEDED)]
+    namespace = executed(*needed, display=lambda *_: None)
     namespace["train_set"].records = namespace["train_set"].records[:64]
     namespace["test_set"].records = namespace["test_set"].records[:8]
     return namespace

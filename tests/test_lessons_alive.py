@@ -5,7 +5,6 @@ With another seed than the saved one, as in the browser, which runs all cells.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
@@ -20,21 +19,15 @@ from IPython.display import display
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.conftest import ROOT
-from tests.lessons import NOTEBOOKS, Lesson, needed_by_figures, with_seed
+from tests.lessons import NOTEBOOKS, Lesson, executed, needed_by_figures, with_seed
 
 TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
 
 
 def run(path: Path, seed: int) -> dict[str, Any]:
     """The cells in one namespace, as in a kernel; the last expression of a cell is evaluated, not printed."""
-    namespace: dict[str, Any] = {"__name__": "__main__", "display": display}
-    for where, cell in needed_by_figures(Lesson.read(path)):
-        body = ast.parse(with_seed(cell.source, seed))
-        last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
-        exec(compile(body, f"{path.name}, {where}", "exec"), namespace)
-        if isinstance(last, ast.Expr):
-            eval(compile(ast.Expression(last.value), f"{path.name}, {where}", "eval"), namespace)
-    return namespace
+    cells = [with_seed(cell.source, seed) for _, cell in needed_by_figures(Lesson.read(path))]
+    return executed(*cells, display=display)
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ from multiprocessing.queues import Queue
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,6 +46,17 @@ def loop_loss(
             right = sum(math.exp(logits[j]) for j in range(len(keys)) if ids[j] == ids[i])
             total += (log_sum - math.log(right)) / len(queries) / 2
     return total
+
+
+def rounding(scale: float, width: int) -> float:
+    """How far a loss in float32 may be from the one in 64 bits.
+
+    With unit rows no logit is above the factor exp(scale). It is the sum of `width` rounded products times that factor,
+    which is itself off by the rounding of `scale`: (width + scale + 2) eps factor together. Logarithm and sum of the
+    softmax, and the mean over the rows, add a few eps of numbers that are no larger. A loss is the difference of two.
+    """
+    factor = math.exp(scale)
+    return 2 * torch.finfo(torch.float32).eps * (factor * (width + scale + 2 + 12) + 16)
 
 
 def test_three_pairs_by_hand() -> None:
@@ -176,7 +187,6 @@ def test_gradient_agrees_with_finite_differences() -> None:
         assert analytic.grad[i, j].item() == pytest.approx(slope, abs=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 16), st.floats(0, math.log(100)), st.integers(0, 10_000))
 def test_for_any_batch(pairs: int, width: int, log_scale: float, seed: int) -> None:
     images, texts, scale = unit(pairs, width, seed=seed), unit(pairs, width, seed=seed + 1), torch.tensor(log_scale)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,9 +278,7 @@ class Evil:
     """A pickle that would run code when read."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        import os
-
-        return os.system, ("touch EVIL_RAN",)
+        return os.mkdir, ("EVIL_RAN",)
 
 
 def test_checkpoints_that_are_none(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

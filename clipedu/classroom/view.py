@@ -22,6 +22,10 @@ class View:
     html: str
     text: str
 
+    def __post_init__(self) -> None:
+        for name in ("html", "text"):  # half a character, as a caption may end that was cut short, reaches no page
+            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
 
@@ -40,6 +44,11 @@ class Card(View):
     reason: str = ""
 
 
+def as_text(text: str) -> str:
+    """HTML that shows `text` as it stands: no tag in it is obeyed, and no dollar sign begins a formula."""
+    return escape(text).replace("$", "<span>$</span>")
+
+
 def both(zh: str, en: str) -> str:
     """HTML that says the same in both languages; the language switch hides one of them."""
     return f'<div lang="zh">{zh}</div><div lang="en">{en}</div>'
@@ -48,7 +57,7 @@ def both(zh: str, en: str) -> str:
 def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
     """A card with a coloured edge and [OK], [FAIL] or […] before it. Plain text: HTML in it is shown, not obeyed."""
     mark = _MARKS[passed]
-    body = both(*(f"{mark} {escape(text)}".replace("\n", "<br>") for text in (zh, en)))
+    body = both(*(f"{mark} {as_text(text)}".replace("\n", "<br>") for text in (zh, en)))
     html = f'<div style="border-left: 6px solid {_BORDERS[passed]}; padding: 4px 12px; margin: 4px 0">{body}</div>'
     return Card(html, f"{mark} {zh}\n{mark} {en}", passed, reason)
 

@@ -19,6 +19,7 @@ from clipedu.classroom.plots.drawing import (
     legend_above,
     legend_columns,
     new_figure,
+    plain,
 )
 from clipedu.classroom.view import View
 
@@ -43,7 +44,7 @@ def curves(
     looks = [(colour, style) for style in LINE_STYLES for colour in COLOURS]
     for (name, (across, up)), (colour, style) in zip(series.items(), cycle(looks), strict=False):
         marker = "o" if len(across) <= 20 else ""
-        axis.plot(across, up, style, label=name, color=colour, marker=marker, markersize=4)
+        axis.plot(across, up, style, label=plain(name), color=colour, marker=marker, markersize=4)
         if name in (ranges or {}):
             axis.fill_between(across, *(ranges or {})[name], color=colour, alpha=0.2, linewidth=0)
     said = ", ".join(f"{name} from {up[0]:.2f} to {up[-1]:.2f}" for name, (_, up) in series.items())
@@ -72,7 +73,7 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
     for number, (name, colour) in enumerate(zip(inner, COLOURS, strict=False)):
         places = [place + (number - (len(inner) - 1) / 2) * width for place in range(len(groups))]
         heights = [series[group].get(name, 0.0) for group in groups]
-        drawn = axis.bar(places, heights, width, label=name, color=colour)
+        drawn = axis.bar(places, heights, width, label=plain(name), color=colour)
         if len(groups) * len(inner) <= 12:
             axis.bar_label(
                 drawn, [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights], fontsize=7
@@ -104,10 +105,10 @@ def dots(
         axis.plot([min(values), max(values)], [row, row], color=COLOURS[0], linewidth=2)
         axis.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
     if band is not None:
-        axis.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=band)
+        axis.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=plain(band))
     for (name, value), style in zip((levels or {}).items(), LINE_STYLES[1:], strict=False):
-        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
-    axis.set_yticks(range(len(series)), list(series), fontsize=8)
+        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=plain(name))
+    axis.set_yticks(range(len(series)), [plain(name) for name in series], fontsize=8)
     axis.set_ylim(len(series) - 0.5, -0.5)  # the first on top
     axis.set_xlabel(x)
     axis.grid(alpha=0.3)
@@ -125,7 +126,8 @@ def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float]
     sides = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
     for (name, values), other in zip(samples.items(), COLOURS, strict=False):
         colour = sides.get(name, other)
-        axis.hist(values.detach().numpy(), bins=bins, range=limits, density=True, alpha=0.55, label=name, color=colour)
+        shown = values.detach().numpy()
+        axis.hist(shown, bins=bins, range=limits, density=True, alpha=0.55, label=plain(name), color=colour)
     axis.set(xlabel=x, ylabel="density")
     legend_above(axis)
     said = "; ".join(

@@ -51,14 +51,20 @@ def as_pil(image: AnyImage) -> Image.Image:
     return load_image(image) if isinstance(image, Path) else image
 
 
+def plain(text: str) -> str:
+    """As it stands: between two dollar signs matplotlib would read a formula, and fail where it is none."""
+    return text.encode(errors="backslashreplace").decode().replace("$", r"\$")
+
+
 def font_for(texts: Sequence[str]) -> tuple[list[str], FontProperties | None]:
     """Labels and a font that can show them; without a Chinese font, Chinese words become their numbers."""
+    labels = [plain(text) for text in texts]
     if all(text.isascii() for text in texts):
-        return list(texts), None
+        return labels, None
     file = find_cjk_font()
     if file is None:
-        return [text if text.isascii() else f"#{number}" for number, text in enumerate(texts)], None
-    return list(texts), FontProperties(fname=str(file))
+        return [text if text.isascii() else f"#{number}" for number, text in enumerate(labels)], None
+    return labels, FontProperties(fname=str(file))
 
 
 def legend_columns(labels: Sequence[str]) -> int:
@@ -76,5 +82,5 @@ def legend_above(axis: Axes) -> None:
 def draw_levels(axis: Axes, levels: Mapping[str, float]) -> str:
     """Dashed lines across the plot, and their words for the description."""
     for (name, value), style in zip(levels.items(), ("--", ":", "-."), strict=False):
-        axis.axhline(value, color="black", linestyle=style, linewidth=1, label=name)
+        axis.axhline(value, color="black", linestyle=style, linewidth=1, label=plain(name))
     return "".join(f"; dashed line {name} at {value:.2f}" for name, value in levels.items())

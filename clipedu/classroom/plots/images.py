@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure
-from clipedu.classroom.view import View
+from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure, plain
+from clipedu.classroom.view import View, as_text
 
 
 def pictures(
@@ -32,10 +31,10 @@ def pictures(
         note = notes[number] if notes else ""
         captions = {"zh": chinese[number] if chinese else "", "en": english[number] if english else ""}
         alt = captions["en"] or captions["zh"] or note or f"image {number + 1}"
-        lines = "".join(f'<div lang="{lang}">{escape(text)}</div>' for lang, text in captions.items() if text)
+        lines = "".join(f'<div lang="{lang}">{as_text(text)}</div>' for lang, text in captions.items() if text)
         picture = img(buffer.getvalue(), alt, f"width: {width}px")
         style = f"display: inline-block; width: {width + 10}px; margin: 4px; vertical-align: top; font-size: 12px"
-        cells.append(f'<div style="{style}">{picture}<div><b>{escape(note)}</b></div>{lines}</div>')
+        cells.append(f'<div style="{style}">{picture}<div><b>{as_text(note)}</b></div>{lines}</div>')
         said.append(" ".join(filter(None, (note, *captions.values()))) or alt)
     return View("".join(cells), "\n".join(said))
 
@@ -48,7 +47,7 @@ def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
         colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
         box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
         under = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
-        boxes.append(f'<div style="{box}"><b style="color: {colour}">{escape(word)}</b>{under}</div>')
+        boxes.append(f'<div style="{box}"><b style="color: {colour}">{as_text(word)}</b>{under}</div>')
     return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
@@ -63,7 +62,7 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
         for axis, channel in zip(row, liveliest.tolist(), strict=False):
             axis.imshow(maps[channel].numpy(), cmap="gray")
             axis.set_title(f"channel {channel}", fontsize=7)
-        row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
+        row[0].set_ylabel(f"{plain(name)}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
     return as_view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
 
@@ -85,7 +84,7 @@ def filters(kernels: Mapping[str, Tensor], columns: int = 8) -> View:
             sheet[:, top : top + size, left : left + size] = one
         axis.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set(xticks=[], yticks=[], frame_on=False)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9)
     said = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
     return as_view(figure, f"First-layer filters as small pictures. {said}")
 
@@ -103,5 +102,5 @@ def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:
     figure.axes[0].set_title("picture", fontsize=9)
     figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
     figure.axes[1].set_title("root of the gradient", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     return as_view(figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}")

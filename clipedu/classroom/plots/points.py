@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipedu.classroom.plots.drawing import IMAGE_COLOUR, TEXT_COLOUR, as_view, new_figure
+from clipedu.classroom.plots.drawing import IMAGE_COLOUR, TEXT_COLOUR, as_view, new_figure, plain
 from clipedu.classroom.view import View
 
 
@@ -26,7 +26,7 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> View:
             axis.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
             axis.text(x * 1.06, y * 1.06, f"{letter}{number}", color=colour, ha="center", va="center")
             said.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=plain(title))
     axis.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
     axis.axvline(0, color="lightgrey", linewidth=0.8, zorder=0)
     return as_view(figure, f"Arrows beside the unit circle: {', '.join(said)}" + (f"; {title}" if title else ""))
@@ -39,11 +39,12 @@ def on_the_sphere(images: Tensor, texts: Tensor, title: str = "", names: tuple[s
     u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
     axis.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="lightgrey", linewidth=0.4)
     for vectors, colour, name, marker in ((images, IMAGE_COLOUR, names[0], "o"), (texts, TEXT_COLOUR, names[1], "^")):
-        axis.scatter(*vectors.detach().T.numpy(), color=colour, label=name, marker=marker, s=45, depthshade=False)
+        places = vectors.detach().T.numpy()
+        axis.scatter(*places, color=colour, label=plain(name), marker=marker, s=45, depthshade=False)
     for image, text in zip(images.detach().numpy(), texts.detach().numpy(), strict=True):
         axis.plot(*np.stack([image, text]).T, color="black", linewidth=0.8)
     axis.set_box_aspect((1, 1, 1))
-    axis.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1], title=title)
+    axis.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1], title=plain(title))
     axis.legend(loc="upper left", fontsize=8)
     angles = torch.rad2deg((images * texts).sum(dim=-1).clamp(-1, 1).arccos())
     return as_view(

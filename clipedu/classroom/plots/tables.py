@@ -19,6 +19,7 @@ from clipedu.classroom.plots.drawing import (
     as_view,
     font_for,
     new_figure,
+    plain,
 )
 from clipedu.classroom.view import View
 
@@ -58,7 +59,7 @@ def similarity(
     axis.set_xlabel("texts", color=TEXT_COLOUR)
     if not images:
         axis.set_ylabel("texts" if rows_are else "images", color=TEXT_COLOUR if rows_are else IMAGE_COLOUR)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(plain(title), fontsize=10)
     figure.colorbar(shown, ax=axis, shrink=0.8)
     alt = f"Heat map of {rows} x {columns} cosine similarities ({title})"
     if rows == columns > 1:
@@ -80,7 +81,7 @@ def heat_map(
     shown = axis.imshow(values.numpy(), cmap=SEQUENTIAL_MAP, vmin=0, vmax=most, aspect="auto")
     axis.set_xticks(range(len(columns)), column_names, rotation=60, ha="right", fontsize=9, fontproperties=column_font)
     axis.set_yticks(range(len(rows)), row_names, fontsize=9, fontproperties=row_font)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(plain(title), fontsize=10)
     figure.colorbar(shown, ax=axis, shrink=0.8)
     return as_view(figure, f"Heat map: {title}, {len(rows)} rows and {len(columns)} columns")
 
@@ -101,6 +102,6 @@ def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, in
             frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, linewidth=3, clip_on=False)
             axis.add_patch(frame)
         axis.set(xticks=[], yticks=[])
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9)
         said.append(f"{name} {table.tolist()}")
     return as_view(figure, f"Tables of numbers: {'; '.join(said)}")

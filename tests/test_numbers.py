@@ -1,0 +1,279 @@
+"""Numbers at their limits: a finite result or one clear error, and never a NaN that stays in the weights unsaid."""
+
+from __future__ import annotations
+
+import copy
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipedu import CLIP, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
+from clipedu.embedding import frozen_features
+from clipedu.errors import TrainingError
+from clipedu.files import write_records
+from clipedu.model import MAX_LOGIT_SCALE
+from clipedu.training import _Run
+from tests.conftest import ROOT, small_model, tokenizer_of
+from tests.test_loss import SCALE, loop_loss, rounding, unit
+
+QUICK = TrainConfig(epochs=1, batch_size=8, image_size=32, device="cpu", precision="fp32")
+
+
+def is_whole(model: CLIP) -> bool:
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
+def steps_of(
+    data_dir: Path, model: CLIP | None = None, config: TrainConfig = QUICK, run_dir: Path | None = None
+) -> list[dict[str, float]]:
+    """Train, see that the weights are numbers, and return what each step said."""
+    tokenizer = tokenizer_of(data_dir)
+    model = model or small_model(tokenizer)
+    said: list[dict[str, float]] = []
+    train(model, tokenizer, ImageTextDataset(data_dir, "train"), None, config, run_dir, [said.append])
+    assert is_whole(model)
+    return [record for record in said if "val" not in record]
+
+
+# ------------------------------------------------------------------------------------------------- NaN and infinity
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_such_number_in_one_picture_stops_training(
+    data_dir: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float pictures, which the library takes as they are: the step is refused before any weight has moved."""
+    pictures = torch.randn(24, 3, 32, 32)
+    pictures[5, 1, 2, 3] = value
+    monkeypatch.setattr("clipedu.training.model_inputs", lambda model, dataset: pictures)
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    before = [weight.detach().clone() for weight in model.parameters()]
+    with pytest.raises(TrainingError, match=r"损失是 nan.*\| the loss is nan at step 1"):
+        steps_of(data_dir, model, replace(QUICK, batch_size=24), tmp_path / "run")
+    assert all(torch.equal(old, weight) for old, weight in zip(before, model.parameters(), strict=True))
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+@pytest.mark.parametrize("value", [1e25, 3e38])
+def test_a_picture_so_bright_that_its_variance_overflows_stops_training(
+    data_dir: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss stays finite (batch norm divides by infinity), but the running variance does not."""
+    pictures = torch.randn(24, 3, 32, 32)
+    pictures[5, 1, 2, 3] = value
+    monkeypatch.setattr("clipedu.training.model_inputs", lambda model, dataset: pictures)
+    with pytest.raises(TrainingError, match="weights after epoch 1"):
+        steps_of(data_dir, config=replace(QUICK, batch_size=24), run_dir=tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_is_found_before_the_checkpoint(
+    data_dir: Path, tmp_path: Path, value: float
+) -> None:
+    """After the last step of an epoch there is no next loss that would show it."""
+    model = small_model(tokenizer_of(data_dir))
+    steps = 0
+
+    def spoil(gradient: Tensor) -> Tensor:
+        nonlocal steps
+        steps += 1
+        return gradient.fill_(value) if steps == 6 else gradient
+
+    model.text_projection.weight.register_hook(spoil)
+    with pytest.raises(TrainingError, match="after epoch 2"):
+        steps_of(data_dir, model, replace(QUICK, epochs=2), tmp_path / "run")  # 3 steps an epoch
+    kept, _ = load_model(tmp_path / "run")
+    assert is_whole(kept)
+    assert [path.name for path in (tmp_path / "run/checkpoints").glob("epoch_*")] == ["epoch_1.pt"]
+
+
+def test_a_rate_that_blows_up_the_weights_is_said(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--lr"):
+        steps_of(data_dir, config=replace(QUICK, batch_size=24, lr=1e300), run_dir=tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+def test_features_on_disk_that_are_no_numbers_are_computed_again(data_dir: Path, tmp_path: Path) -> None:
+    model = small_model(tokenizer_of(data_dir))
+    model.image_encoder.freeze()
+    paths = ImageTextDataset(data_dir, "val").image_paths()
+    right = frozen_features(model.image_encoder, paths, 32)
+    (file,) = (tmp_path / "cache").glob("*.npy")
+    spoilt = right.clone()
+    spoilt[3, 7] = math.nan
+    np.save(file, spoilt.numpy())
+    assert torch.equal(frozen_features(model.image_encoder, paths, 32), right)
+
+
+# ----------------------------------------------------------------------------------------------- nothing to tell apart
+
+
+@pytest.mark.parametrize("sides", [("image",), ("text",), ("image", "text")])
+def test_embeddings_of_length_0(data_dir: Path, sides: tuple[str, ...]) -> None:
+    """A projection of zeros: nothing to normalise. The loss is that of a guess, and training goes on from there."""
+    model = small_model(tokenizer_of(data_dir))
+    for side in sides:
+        getattr(model, f"{side}_projection").weight.data.zero_()
+    assert steps_of(data_dir, model)[0]["loss"] == pytest.approx(math.log(8), abs=1e-5)
+
+
+def test_pictures_and_captions_that_are_all_equal(tmp_path: Path) -> None:
+    """One grey picture and one caption, 24 times: no variance in any channel, no wrong answer in any batch."""
+    (tmp_path / "images").mkdir()
+    records: list[dict[str, object]] = []
+    for number in range(24):
+        Image.new("RGB", (32, 32), "grey").save(tmp_path / f"images/{number}.png")
+        records.append({"image_path": f"images/{number}.png", "text": ["a grey wall"], "text_zh": ["灰墙"]})
+    write_records(tmp_path, records)
+    for precision in ("fp32", "bf16"):
+        steps = steps_of(tmp_path, config=replace(QUICK, epochs=2, precision=precision))
+        assert {step["loss"] for step in steps} == {0.0}
+
+
+def test_a_batch_of_one_has_no_gradient() -> None:
+    inputs = [unit(1, 8).requires_grad_(), unit(1, 8, seed=1).requires_grad_(), torch.tensor(2.0, requires_grad=True)]
+    loss = contrastive_loss(*inputs)
+    assert loss.item() == 0
+    assert all(not gradient.any() for gradient in torch.autograd.grad(loss, inputs))
+
+
+@pytest.mark.parametrize(("processes", "batch_size", "share"), [(2, 2, None), (3, 2, None), (2, 4, 4), (3, 8, 6)])
+def test_no_process_trains_on_a_batch_of_one(processes: int, batch_size: int, share: int | None) -> None:
+    run = object.__new__(_Run)
+    run.processes, run.config = processes, replace(QUICK, batch_size=batch_size)
+    run.train_set = range(100)  # type: ignore[assignment]  # its length is all that counts
+    if share is None:
+        with pytest.raises(TrainingError, match=f"batches of {batch_size}"):
+            run._fitting_batch_size()
+    else:
+        assert run._fitting_batch_size() == share
+
+
+# ----------------------------------------------------------------------------------------------------- temperature
+
+
+def test_the_worst_case_at_the_clamp() -> None:
+    """Each image is opposite to its own text and equal to half of the others: 200 + ln 8, without overflow."""
+    half = unit(1, 16).expand(8, 16)
+    images = torch.cat([half, -half])
+    scale = torch.tensor(MAX_LOGIT_SCALE, requires_grad=True)
+    inputs = [images.clone().requires_grad_(), (-images).requires_grad_(), scale]
+    loss = contrastive_loss(*inputs)
+    assert loss.item() == pytest.approx(200 + math.log(8), rel=1e-5)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, inputs))
+
+
+@pytest.mark.parametrize(("limit", "push"), [(100.0, -1.0), (1.0, 1.0)])
+def test_training_goes_on_at_the_clamp(data_dir: Path, limit: float, push: float) -> None:
+    model = small_model(tokenizer_of(data_dir))
+    model.logit_scale.data.fill_(math.log(limit))
+    model.logit_scale.register_hook(lambda gradient: torch.full_like(gradient, push))  # out, in every step
+    steps = steps_of(data_dir, model, replace(QUICK, epochs=2, lr=0.01))
+    assert [step["logit_scale"] for step in steps] == pytest.approx([limit] * 6, rel=1e-6)
+
+
+# ---------------------------------------------------------------------------------------- 10,000 captions, all equal
+
+EQUAL_CAPTIONS = """
+import resource
+import sys
+import torch
+from torch.nn import functional as F
+from clipedu import contrastive_loss
+
+torch.manual_seed(0)
+images = F.normalize(torch.randn(10_000, 16), dim=-1).requires_grad_()
+texts = F.normalize(torch.randn(1, 16), dim=-1).expand(10_000, 16)
+scale = torch.tensor(2.66, requires_grad=True)
+contrastive_loss(images[:256], texts[:256], scale, chunk_size=64).backward()  # what PyTorch needs for itself
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+equal = contrastive_loss(images, texts, scale, caption_ids=torch.zeros(10_000, dtype=torch.int64), chunk_size=250)
+gradients = torch.autograd.grad(equal, (images, scale))
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+with torch.no_grad():
+    plain = contrastive_loss(images, texts, scale, chunk_size=250)
+print(equal.item(), max(gradient.abs().max().item() for gradient in gradients), plain.item())
+print(memory / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
+def test_ten_thousand_equal_captions_fit_into_memory() -> None:
+    """All answers are right: the loss is 0. A table of all pairs alone would take 381 MiB; it is never made."""
+    command = [sys.executable, "-c", EQUAL_CAPTIONS]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    numbers, memory = result.stdout.splitlines()
+    equal, gradient, plain = map(float, numbers.split())
+    assert abs(equal) < 1e-5
+    assert gradient < 1e-6
+    assert plain > math.log(10_000) - 1, "without their ids, almost all are taken for wrong"
+    assert float(memory) < 190
+
+
+# -------------------------------------------------------------------------------------------------- other precisions
+
+
+def half_units(dtype: torch.dtype, width: int) -> float:
+    """How far rounding to `dtype` moves a row of length 1: each number by eps / 2 of itself, the smallest by a step."""
+    info = torch.finfo(dtype)
+    return info.eps / 2 + math.sqrt(width) * info.smallest_normal * info.eps / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("factor", [1.0, 1 / 0.07, 100.0])
+def test_the_loss_of_rounded_embeddings(dtype: torch.dtype, factor: float) -> None:
+    """Rows that are off by d have cosines off by 2 d + d * d at most, and a loss is the difference of two logits."""
+    images, texts, scale = unit(48, 32).double(), unit(48, 32, seed=1).double(), torch.tensor(math.log(factor))
+    found = contrastive_loss(images.to(dtype), texts.to(dtype), scale)
+    moved = max(half_units(dtype, 32), half_units(torch.float32, 32))  # float64 is rounded to float32 inside
+    bound = 2 * factor * (2 * moved + moved**2) + rounding(scale.item(), 32)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loop_loss(images, texts, scale, range(48)), abs=bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_model_under_autocast(data_dir: Path, dtype: torch.dtype) -> None:
+    """Against itself in 64 bits: in units of its own eps, no dtype may be off by more than 4 times what float32 is.
+
+    For the chain of operations is the same, and what each of them loses is in proportion to the eps of its numbers.
+    """
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer).eval()
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    texts = ImageTextDataset(data_dir, "test").all_captions()[0][:8]
+    inputs = images, *tokenizer(texts, padding="longest").values()
+
+    def rows(model: CLIP) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return model(*inputs)
+
+    exact, single = rows(copy.deepcopy(model).double()), rows(model)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        found = rows(model)
+    units = torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
+    apart = []
+    for wanted, in_single, in_dtype in zip(exact, single, found, strict=True):
+        assert in_dtype.dtype == torch.float32
+        error, floor = ((one - wanted).norm(dim=1).max().item() for one in (in_dtype, in_single))
+        assert error <= 4 * units * max(floor, torch.finfo(torch.float32).eps)
+        assert floor < 1e-5
+        apart.append(error)
+    loss, wanted_loss = contrastive_loss(*found, SCALE), contrastive_loss(*exact, SCALE)
+    bound = 2 * SCALE.exp().item() * (sum(apart) + apart[0] * apart[1]) + 2 * rounding(SCALE.item(), 16)
+    assert loss.item() == pytest.approx(wanted_loss.item(), abs=bound)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_training_in_every_precision(data_dir: Path, precision: str) -> None:
+    losses = [step["loss"] for step in steps_of(data_dir, config=replace(QUICK, epochs=4, precision=precision))]
+    assert losses[0] == pytest.approx(math.log(8), abs=1.5)
+    assert sum(losses[-3:]) < sum(losses[:3])
