@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.errors import CheckpointError, ClipEduError
-from clipedu.files import cannot_write, whole_file
+from clipedu.files import cannot_write, lock, whole_file
 from clipedu.model import CLIP
 from clipedu.pictures import IMAGE_SIZES
 from clipedu.tokenizer import SimpleTokenizer
@@ -193,9 +194,36 @@ def publish(checkpoint: Path, name: str) -> None:
             shutil.copyfile(checkpoint, temporary)
 
 
+@contextmanager
+def only_writer(run_dir: Path) -> Iterator[None]:
+    """Keep other processes from writing this run, until the block or the process ends.
+
+    Raises:
+        CheckpointError: another process is writing it.
+    """
+    with ExitStack() as stack:
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            held = lock(stack.enter_context((run_dir / ".lock").open("w")))
+            if held:
+                for leftover in checkpoint_folder(run_dir).glob(".*.tmp"):  # whoever was writing it is gone
+                    leftover.unlink()
+        except OSError as error:
+            raise cannot_write(run_dir, error) from error
+        if not held:
+            raise CheckpointError(
+                f"另一个进程正在 {run_dir} 里训练；请等它结束，或换一个 --run-dir",
+                f"another process is training in {run_dir}; wait for it to end, or choose another --run-dir",
+            )
+        yield
+
+
 def clear_run(run_dir: Path) -> None:
-    """Forget a run: its checkpoints, what an interrupted write left, and its history."""
-    folder = checkpoint_folder(run_dir)
-    leftovers = [*folder.glob("*.pt"), *folder.glob(".*.tmp"), run_dir / "history.json", run_dir / "training_curve.png"]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
+    """Forget a run: its checkpoints and its history."""
+    with only_writer(run_dir):
+        paths = [*checkpoint_folder(run_dir).glob("*.pt"), run_dir / "history.json", run_dir / "training_curve.png"]
+        try:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(run_dir, error) from error

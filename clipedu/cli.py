@@ -74,9 +74,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.test_only:
         return _test(options)
     check_writable(checkpoint_folder(run_dir) / "final_model.pt")
-    if options.force_train:
-        clear_run(run_dir)
-    elif options.resume == "never" and newest_epoch(run_dir):
+    if options.resume == "never" and not options.force_train and newest_epoch(run_dir):
         raise CheckpointError(
             f"{run_dir} 里已有训练结果，而 --resume never 不许接着训练；请换一个 --run-dir，或用 --force-train 丢弃它",
             f"{run_dir} holds a run, and --resume never forbids going on; choose another --run-dir, or drop it with "
@@ -93,6 +91,8 @@ def _train(options: argparse.Namespace) -> int:
         f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
+    if options.force_train and _first_process():
+        clear_run(run_dir)  # only now that all is ready for another
     history = train(model, tokenizer, train_set, val_set, config, run_dir)
     if len(history) < config.epochs:
         return INTERRUPTED

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from clipedu.errors import ClipEduError, DatasetError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 
 @contextmanager
@@ -19,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
+        _clear_abandoned(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -52,6 +62,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise ClipEduError(f"{path} 不能作为新文件夹；请给它起个名字", f"{path} can be no new folder; give it a name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _clear_abandoned(path)
         temporary.mkdir(parents=True)
         yield temporary
         if path.exists():
@@ -61,6 +72,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what killed processes left of `path`; where one still runs, it may yet finish."""
+    for left in path.parent.glob(".*.tmp"):
+        match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.tmp", left.name)
+        # In a container every process may have the same number: what bears ours was left by another.
+        if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+            with suppress(OSError):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def lock(file: IO[str]) -> bool:
+    """Whether `file` now belongs to this process. It does until it is closed or the process ends, however it ends."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not handed on to loading processes
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def cannot_write(path: Path, error: Exception) -> ClipEduError:

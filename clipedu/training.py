@@ -8,6 +8,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from clipedu.checkpoint import (
     load_checkpoint,
     load_weights,
     newest_epoch,
+    only_writer,
     publish,
     save_checkpoint,
 )
@@ -63,17 +65,18 @@ def train(
 
     Raises:
         TrainingError: fewer than two pairs; a loss or weights that are no numbers (the last good checkpoint stays).
-        CheckpointError: `run_dir` holds a run with other settings or other data.
+        CheckpointError: `run_dir` holds a run with other settings or other data, or another process trains there.
 
     Ctrl-C ends training early: what was finished is kept and returned.
     """
     run = _Run(model, tokenizer, train_set, val_set, config, Path(run_dir) if run_dir else None)
-    run.resume()
-    try:
-        while len(run.history) < config.epochs:
-            run.one_epoch(callbacks)
-    except KeyboardInterrupt:
-        _say(f"\n已中断，保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
+    with only_writer(run.run_dir) if run.run_dir and run.rank == 0 else nullcontext():
+        run.resume()
+        try:
+            while len(run.history) < config.epochs:
+                run.one_epoch(callbacks)
+        except KeyboardInterrupt:
+            _say(f"\n已中断，保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
     return run.history
 
 
@@ -142,12 +145,12 @@ class _Run:
             "train_seconds": before + time.perf_counter() - start,
             "val": None,
         }
-        self.history.append(record)
         if self.rank == 0:
             if self.val_set is not None:
                 record["val"] = evaluate(self.model, self.tokenizer, self.val_set, self.val_pictures)
-            self._save(record)
+            self._save([*self.history, record])
             _say(describe(record, self.config.epochs))
+        self.history.append(record)  # not before it is saved: Ctrl-C may come in between
         if self.processes > 1:
             dist.barrier()
         for callback in callbacks:
@@ -222,31 +225,31 @@ class _Run:
 
     # ------------------------------------------------------------------------------- keeping and going on
 
-    def _save(self, record: Record) -> None:
+    def _save(self, history: list[Record]) -> None:
         if self.run_dir is None:
             return
-        self.best = max(self.best, score(record))
-        path = checkpoint_folder(self.run_dir) / f"epoch_{record['epoch']}.pt"
+        self.best = max(self.best, score(history[-1]))
+        path = checkpoint_folder(self.run_dir) / f"epoch_{len(history)}.pt"
         state = {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
-            "history": self.history,
+            "history": history,
             **self._identity(),
         }
         save_checkpoint(path, self.model, self.tokenizer, state)
-        self._publish(path)
+        self._publish(path, history)
 
-    def _publish(self, path: Path) -> None:
+    def _publish(self, path: Path, history: list[Record]) -> None:
         """Give the newest checkpoint its other names, then drop the ones before it."""
         assert self.run_dir is not None
-        if score(self.history[-1]) == self.best:
+        if score(history[-1]) == self.best:
             publish(path, "best_model.pt")
-        if len(self.history) == self.config.epochs:
+        if len(history) == self.config.epochs:
             publish(path, "final_model.pt")
         with whole_file(self.run_dir / "history.json") as temporary:
-            temporary.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(history, indent=1), encoding="utf-8")
         for other in path.parent.glob("epoch_*.pt"):
             if other != path:
                 other.unlink()
@@ -275,9 +278,7 @@ class _Run:
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise damaged(path, repr(error)) from error
         if self.rank == 0:
-            for leftover in path.parent.glob(".*.tmp"):
-                leftover.unlink()
-            self._publish(path)
+            self._publish(path, self.history)
             _say(f"从第 {len(self.history)} 轮之后继续 | going on after epoch {len(self.history)} ({path})")
 
     def _identity(self) -> dict[str, Any]:

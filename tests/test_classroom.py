@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import steps
-from clipedu import SimpleTokenizer
+from clipedu import CLIP, SimpleTokenizer, save_checkpoint
 from clipedu.classroom import (
     Log,
     TrainingMonitor,
@@ -554,6 +555,31 @@ def test_all_captions() -> None:
     english, chinese, both = (lessons.all_captions("train", language) for language in ("en", "zh", "both"))
     assert len(english) == len(chinese) > 1000
     assert sorted(both) == sorted(english + chinese)
+
+
+def test_a_model_without_its_losses_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off between the two, or by the stop button, the next call starts anew; then it reads what is there."""
+    ends: list[Any] = [RuntimeError("killed"), [], [{}, {}, {}]]
+
+    def train(model: CLIP, tokenizer: SimpleTokenizer, *_: Any, run_dir: Path, callbacks: Any, **__: Any) -> Any:
+        callbacks[0]({"step": 1, "loss": float(len(ends))})
+        end = ends.pop(0)
+        if end != []:
+            save_checkpoint(run_dir / "checkpoints/final_model.pt", model, tokenizer)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    monkeypatch.setattr(lessons, "train", train)
+    with pytest.raises(RuntimeError, match="killed"):
+        lessons.trained_model(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        lessons.trained_model(tmp_path)
+    assert not (tmp_path / "losses.json").exists()
+    for _ in range(2):
+        lessons.trained_model(tmp_path)
+    assert ends == []
+    assert json.loads((tmp_path / "losses.json").read_text()) == [1.0]
 
 
 def test_missing_sample_data_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

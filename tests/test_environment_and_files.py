@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "set") as temporary:
         (temporary / "one").touch()
     assert [entry.name for entry in (tmp_path / "set").iterdir()] == ["one"]
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
+    """Also where they had our number, as in a container; what a living process writes is not touched."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for number in (dead.pid, os.getpid(), os.getppid()):
+        for name in ("set", "file.txt", "other.txt"):
+            (tmp_path / f".{name}.{number}.tmp").mkdir()
+            (tmp_path / f".{name}.{number}.tmp/one").touch()
+    with whole_folder(tmp_path / "set") as folder:
+        (folder / "two").touch()
+    with whole_file(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole")
+    alive, others = os.getppid(), (dead.pid, os.getpid(), os.getppid())
+    kept = {f".set.{alive}.tmp", f".file.txt.{alive}.tmp", *(f".other.txt.{number}.tmp" for number in others)}
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "file.txt"} | kept
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["two"]
 
 
 def test_what_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from clipedu import (
     save_checkpoint,
     train,
 )
-from clipedu.checkpoint import find_checkpoint, newest_epoch
+from clipedu.checkpoint import clear_run, find_checkpoint, newest_epoch
 from clipedu.embedding import embed_images, embed_texts
-from clipedu.errors import CheckpointError, ConfigError, TrainingError
+from clipedu.errors import CheckpointError, ClipEduError, ConfigError, TrainingError
 from clipedu.evaluation import model_inputs
 from clipedu.optimization import choose_precision, make_optimizer, make_scheduler
 from tests.conftest import draw_dataset, small_model, tokenizer_of
@@ -117,6 +117,34 @@ def test_ctrl_c_keeps_what_was_finished(data_dir: Path, tmp_path: Path, capsys: 
     assert "interrupted" in capsys.readouterr().out
     resumed, _ = run(data_dir, run_dir=tmp_path / "run")
     assert same_weights(resumed, run(data_dir)[0])
+
+
+def test_ctrl_c_while_the_last_epoch_is_saved(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch is not finished: whoever reads the history must not take the run for a whole one."""
+
+    def save(path: Path, *content: Any) -> None:
+        if path.name == "epoch_3.pt":
+            raise KeyboardInterrupt
+        save_checkpoint(path, *content)
+
+    monkeypatch.setattr("clipedu.training.save_checkpoint", save)
+    _, history = run(data_dir, run_dir=tmp_path)
+    assert len(history) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
+    resumed, _ = run(data_dir, run_dir=tmp_path)
+    assert same_weights(resumed, run(data_dir)[0])
+
+
+def test_a_run_that_cannot_be_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "history.json").touch()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ClipEduError, match="cannot write"):
+        clear_run(tmp_path)
 
 
 def test_files_of_a_run(data_dir: Path, tmp_path: Path) -> None:

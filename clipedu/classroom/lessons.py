@@ -78,8 +78,9 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
     config = TrainConfig(epochs=3)
     final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
-    if not final.is_file():
+    if not (final.is_file() and losses.is_file()):
         clear_run(run_dir)  # a run that was broken off: it takes a minute only, and its curve shall be whole
+        losses.unlink(missing_ok=True)
         train_set = ImageTextDataset(sample_data(), "train", "both")
         tokenizer = SimpleTokenizer()
         tokenizer.build_vocab(train_set.all_captions()[0])
@@ -89,8 +90,10 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         steps = config.epochs * (len(train_set) // config.batch_size)
         monitor = TrainingMonitor(steps, chance)
         display(monitor)
-        train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[monitor])
+        history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[monitor])
         monitor.close()
+        if len(history) < config.epochs:
+            raise KeyboardInterrupt  # the stop button: `train` keeps what it has, but there is no model to go on with
         with whole_file(losses) as temporary:
             temporary.write_text(json.dumps(monitor.losses), encoding="utf-8")
     display(loss_curve(json.loads(losses.read_text(encoding="utf-8")), chance))

@@ -1,0 +1,586 @@
+"""Work is broken off at random moments, by signals and by the disk: nothing may be lost, halved or left lying about.
+
+    python -m tests.interruptions --count 200 --seed 0
+
+Every piece of work runs in a child that is forked from this process, which has imported everything already. It is first
+measured without interruption; moments are drawn over the time it really takes, or over the time it spends writing. A
+child that had ended before it was hit does not count: another moment is drawn. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import matplotlib.figure  # noqa: F401 (so that no child needs to)
+import torch
+from PIL import Image
+
+from clipedu import ImageEncoder, load_checkpoint
+from clipedu.cli import INTERRUPTED, USER_ERROR, main
+from clipedu.embedding import frozen_features
+from clipedu.errors import ClipEduError
+from clipedu.files import whole_file
+from tests.conftest import ROOT, draw_dataset
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+FAULTS = "磁盘已满 · disk full", "只读挂载 · read-only mount", "没有写权限 · no permission", "文件过大 · file too large"
+FULL, READ_ONLY, NO_PERMISSION, TOO_LARGE = FAULTS
+TWO = "两个进程 · two at once"
+PATIENCE = 120.0  # seconds: what takes longer hangs
+PAGE = 4096  # bytes: a tmpfs gives out whole pages
+SMALL = ["--pretrained", "none", "--image-size", "16", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
+Kind = TypeVar("Kind")
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work in a folder of its own: `work(folder)` gives an exit code; `writers` are the `whole_file`s it goes through.
+
+    With `while_writing` it is interrupted while it writes, else at any time. A task that `refuses` says no where its
+    result stands already. With `images`, a link to these pictures stands in the folder.
+    """
+
+    name: str
+    work: Callable[[Path], int]
+    writers: tuple[str, ...] = ()
+    while_writing: bool = False
+    trains: bool = False
+    refuses: bool = False
+    images: Path | None = None
+
+
+@dataclass
+class Measured:
+    """Work that nobody interrupted: where its result lies, how long it took, and each time it wrote."""
+
+    folder: Path
+    seconds: float
+    writing: list[float]
+
+
+@dataclass
+class Tally:
+    """A row of the table."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+# --------------------------------------------------------------------------------------------------- the work
+
+
+def tasks(root: Path) -> dict[str, Task]:
+    """All kinds of work that write, on tiny data below `root`."""
+    data = draw_dataset(root / "data", {"train": 16, "val": 4, "test": 4})
+    pictures = sorted((data / "images").iterdir())
+    captions = root / "captions.txt"
+    lines = [f"{picture.name},a picture, said in {n} words\n" for picture in pictures for n in range(1500)]
+    captions.write_text("image,caption\n" + "".join(lines), encoding="utf-8")
+    torch.manual_seed(0)
+    encoder = ImageEncoder("resnet18", pretrained=False)
+
+    def training(folder: Path) -> int:
+        return main(["train", "--data-dir", str(data), "--run-dir", str(folder / "run"), *SMALL])
+
+    def streamed(folder: Path) -> int:
+        with patch("clipedu.pictures.MEMORY_LIMIT", 0):
+            return training(folder)
+
+    def features(folder: Path) -> int:
+        with patch.dict(os.environ, {"CLIPEDU_CACHE": str(folder / "cache")}):
+            frozen_features(encoder, pictures * 10, 16)
+        return 0
+
+    def many_features(folder: Path) -> int:
+        """So many that writing them takes its time; they need not be computed for that."""
+        made_up = torch.arange(400.0 * len(pictures) * encoder.output_dim).view(-1, encoder.output_dim)
+        with (
+            patch.dict(os.environ, {"CLIPEDU_CACHE": str(folder / "cache")}),
+            patch("clipedu.embedding._compute_features", lambda *_: made_up),
+        ):
+            frozen_features(encoder, pictures * 400, 16)
+        return 0
+
+    def index(folder: Path) -> int:
+        trained = root / "training" / "run"  # measured before
+        with patch.dict(os.environ, {"CLIPEDU_CACHE": str(folder / "cache")}):
+            return main(["search", "--run-dir", str(trained), "--images", str(data / "images"), "a red circle"])
+
+    def dataset(folder: Path) -> int:
+        with patch("clipedu.scenes.SPLIT_SIZES", {"val": 8, "test": 8, "novel": 8, "train": 40}):
+            return main(["create-dataset", "--out", str(folder / "set")])
+
+    def imported(folder: Path) -> int:
+        return main(["import-captions", "--out", str(folder), "--english", str(captions)])
+
+    training_writes = "clipedu.checkpoint.whole_file", "clipedu.training.whole_file", "clipedu.history.whole_file"
+    cache_writes = ("clipedu.embedding.whole_file",)
+    return {
+        "training": Task("训练 · training", training, training_writes, trains=True),
+        "checkpoint": Task("写检查点 · checkpoint writing", training, training_writes, while_writing=True, trains=True),
+        "streamed": Task("训练，图片不留在内存 · training, pictures streamed", streamed, trains=True),
+        "features": Task("计算特征 · feature caching", features, cache_writes),
+        "cache": Task("写特征 · feature writing", many_features, cache_writes, while_writing=True),
+        "index": Task("建立索引 · index building", index),
+        "dataset": Task("生成数据集 · create-dataset", dataset, refuses=True),
+        "captions": Task("导入说明 · import-captions", imported, refuses=True, images=data / "images"),
+    }
+
+
+def half_written(folder: Path) -> list[str]:
+    """Temporary files and folders that stand below the folder."""
+    return sorted(path.name for path in folder.rglob(".*.tmp"))
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """All files but those that are hidden or lie in a hidden folder."""
+    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(name): path.read_bytes()
+        for name, path in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def unchanged(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of everything below the folder: what differs has been written."""
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def is_whole(task: Task, folder: Path, reference: Path) -> bool:
+    """Whether all that stands under its own name is whole: a run's files can be read, a result is all there or not."""
+    if not task.trains:
+        return visible(folder) in ({}, visible(reference))
+    try:
+        paths = {path.stat().st_ino: path for path in (folder / "run").rglob("[!.]*.*")}  # some have two names
+        for path in paths.values():
+            if path.suffix == ".pt":
+                load_checkpoint(path)
+            elif path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            else:
+                Image.open(path).load()
+    except (ClipEduError, ValueError, OSError):
+        return False
+    return True
+
+
+def is_same(task: Task, folder: Path, reference: Path) -> bool:
+    """Whether the work ended as the uninterrupted did, to the last bit; only seconds may differ."""
+    if not task.trains:
+        return visible(folder) == visible(reference)
+    files = [{str(path.relative_to(one)) for path in one.rglob("*")} for one in (folder, reference)]
+    last = [one / "run/checkpoints/final_model.pt" for one in (folder, reference)]
+    if files[0] != files[1] or not last[0].is_file():
+        return False
+    states = [load_checkpoint(path) for path in last]
+    for state in states:
+        for record in state["training"]["history"]:
+            del record["train_seconds"]
+    return equal(states[0], states[1])
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equality that knows tensors."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+# -------------------------------------------------------------------------------------------------- the child
+
+
+class Child:
+    """A forked process at work. It tells when it begins, when it begins and ends to write, and when it is done."""
+
+    def __init__(self, task: Task, folder: Path, log: Path, first: Callable[[], object] | None = None) -> None:
+        self.log = log
+        self.news, voice = FORK.Pipe(duplex=False)
+        self.process = FORK.Process(target=_work, args=(task, folder, log, voice, first))
+        self.process.start()
+        voice.close()
+        self.begun = self.hear()
+
+    def hear(self) -> float:
+        """The time of the next thing it tells; EOFError when it has ended."""
+        if not self.news.poll(PATIENCE):
+            raise TimeoutError(f"nothing was heard for {PATIENCE} s:\n{self.said()}")
+        return float(self.news.recv())
+
+    def ended(self) -> int:
+        """The exit code, negative for a signal."""
+        end = time.monotonic() + PATIENCE
+        while self.process.exitcode is None:  # join() would wait for loading processes as well
+            if time.monotonic() > end:
+                self.process.kill()
+                raise TimeoutError(f"it did not end within {PATIENCE} s:\n{self.said()}")
+            time.sleep(0.002)
+        self.news.close()
+        return self.process.exitcode
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid or 0, number)
+
+    def said(self) -> str:
+        """All that it printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _work(task: Task, folder: Path, log: Path, voice: Connection, first: Callable[[], object] | None) -> None:
+    """What happens in the child."""
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        stream.flush()
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background work without it
+
+    @contextmanager
+    def telling(path: Path) -> Iterator[Path]:
+        voice.send(time.monotonic())
+        with whole_file(path) as temporary:
+            yield temporary
+        voice.send(time.monotonic())
+
+    with ExitStack() as stack:
+        for name in task.writers:
+            stack.enter_context(patch(name, telling))
+        try:
+            voice.send(time.monotonic())
+            if first:
+                first()
+            code = task.work(folder)
+            voice.send(time.monotonic())
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except ClipEduError as error:
+            print(f"错误 | error: {error}")
+            code = USER_ERROR
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late
+    sys.exit(code)
+
+
+def without_privileges() -> None:
+    """Permissions bind root as well once it has no capabilities; others have none."""
+    if os.geteuid() == 0:
+        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        if ctypes.CDLL(None, use_errno=True).capset(header, none):
+            raise OSError(ctypes.get_errno(), "capset")
+
+
+# ------------------------------------------------------------------------------------------------- the trials
+
+
+class Trials:
+    """All trials of one seed, in a folder that is gone afterwards."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root, self.random = root, Random(seed)
+        self.tasks = tasks(root)
+        self.measured: dict[Callable[[Path], int], Measured] = {}
+        for task in self.tasks.values():
+            if task.work not in self.measured:
+                self.measured[task.work] = self._measure(task)
+        # Equal work ends equally: without this nothing that follows would mean anything.
+        training, streamed = self.tasks["training"], self.tasks["streamed"]
+        assert is_same(training, self.measured[streamed.work].folder, self.measured[training.work].folder)
+        self.rows: dict[tuple[str, str], Tally] = {}
+
+    def _measure(self, task: Task) -> Measured:
+        folder = self._fresh(task.work.__name__)
+        child = self._start(task, folder)
+        times = []
+        try:
+            while True:
+                times.append(child.hear())
+        except EOFError:
+            assert child.ended() == 0, child.said()
+        writing = [after - before for before, after in zip(times[:-1:2], times[1:-1:2], strict=True)]
+        return Measured(folder, times[-1] - child.begun, writing)
+
+    def _fresh(self, name: str = "trial") -> Path:
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        (self.root / name).mkdir()
+        return self.root / name
+
+    def _start(self, task: Task, folder: Path, first: Callable[[], object] | None = None) -> Child:
+        if task.images and not (folder / "images").exists():
+            (folder / "images").symlink_to(task.images)
+        return Child(task, folder, self.root / f"{time.monotonic_ns()}.log", first)
+
+    def _row(self, task: Task, kind: str) -> Tally:
+        return self.rows.setdefault((task.name, kind), Tally())
+
+    def _hit(self, task: Task, child: Child, number: int) -> bool:
+        """Send the signal at a random moment; False where the child did not live to see it."""
+        known = self.measured[task.work]
+        if task.while_writing:
+            which = self.random.choices(range(len(known.writing)), known.writing)[0]
+            delay = self.random.uniform(0, known.writing[which])
+            try:
+                for _ in range(2 * which + 1):
+                    begun = child.hear()
+            except EOFError:
+                return False
+        else:
+            delay, begun = self.random.uniform(0, known.seconds), child.begun
+        time.sleep(max(0.0, begun + delay - time.monotonic()))
+        if child.process.exitcode is not None:
+            return False
+        child.send(number)
+        return True
+
+    def interrupt(self, task: Task, number: signal.Signals) -> None:
+        """Break the work off, look at what is there, do it again to the end, and compare."""
+        row = self._row(task, number.name)
+        while True:
+            folder = self._fresh()
+            child = self._start(task, folder)
+            hit = self._hit(task, child, number)
+            code = child.ended()
+            if hit and code != 0:
+                break
+            row.counts["late"] += 1
+        wanted = INTERRUPTED if number == signal.SIGINT else -number
+        if code != wanted:
+            row.problems.append(f"exit code {code} after {number.name}:\n{child.said()}")
+        row.counts["while writing"] += bool(half_written(folder))
+        self._look(row, task, folder)
+
+    def _look(self, row: Tally, task: Task, folder: Path) -> None:
+        """Count a trial: is what it left whole, and does the work end now as if nothing had been?"""
+        reference = self.measured[task.work].folder
+        row.counts["tried"] += 1
+        whole = is_whole(task, folder, reference)
+        row.counts["whole"] += whole
+        if not (task.refuses and visible(folder)):
+            child = self._start(task, folder)
+            code = child.ended()
+            if code != 0:
+                row.problems.append(f"exit code {code} when it was done again:\n{child.said()}")
+        same, clean = is_same(task, folder, reference), not half_written(folder)
+        row.counts["exact"] += same
+        row.counts["clean"] += clean
+        if not (whole and same and clean):
+            row.problems.append(f"whole {whole}, exact {same}, left {half_written(folder)}")
+
+    def fault(self, task: Task, kind: str) -> None:
+        """Let the disk refuse, look at what was said and what is there, and do the work again on a good disk."""
+        row = self._row(task, kind)
+        reference = self.measured[task.work].folder
+        sizes = [path.stat().st_size for path in reference.rglob("*") if path.is_file() and not path.is_symlink()]
+        # Before the older checkpoint goes, two are on the disk.
+        needed = 2 * max(sizes) if task.trains else sum(-(-size // PAGE) * PAGE for size in sizes)
+        size = self.random.randrange(PAGE, max(sizes) if kind == TOO_LARGE else needed)
+        folder = self._fresh()
+        with ExitStack() as stack:
+            if kind in (FULL, READ_ONLY):
+                stack.enter_context(tmpfs(folder, f"size={size if kind == FULL else '1g'}"))
+            while kind in (READ_ONLY, NO_PERMISSION) and not self._break_off(task, folder):
+                row.counts["late"] += 1
+            before = unchanged(folder)
+            first: Callable[[], object] | None = None
+            if kind == READ_ONLY:
+                remount(folder, "ro")
+            elif kind == NO_PERMISSION:
+                set_modes(folder, 0o555)
+                first = without_privileges
+            elif kind == TOO_LARGE:
+                first = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+            child = self._start(task, folder, first)
+            code, said = child.ended(), child.said()
+            if kind == READ_ONLY:
+                remount(folder, "rw")
+            elif kind == NO_PERMISSION:
+                set_modes(folder, 0o755)
+            elif kind == FULL:
+                remount(folder, "size=1g")
+            if code == 0:  # it needed less than that
+                row.counts["late"] += 1
+                stack.close()
+                return self.fault(task, kind)
+            if code != USER_ERROR or "无法写入" not in said or "cannot write" not in said or "Traceback" in said:
+                row.problems.append(f"exit code {code}:\n{said}")
+            if kind in (FULL, TOO_LARGE) and half_written(folder):
+                row.problems.append(f"left {half_written(folder)}")
+            if kind == READ_ONLY and unchanged(folder) != before:
+                row.problems.append("a read-only folder has changed")
+            self._look(row, task, folder)
+        return None
+
+    def _break_off(self, task: Task, folder: Path) -> bool:
+        """Kill the work somewhere on its way, for the disk to refuse its continuation."""
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        child = self._start(task, folder)
+        hit = self._hit(task, child, signal.SIGKILL)
+        child.ended()
+        return hit and not is_same(task, folder, self.measured[task.work].folder)
+
+    def two_at_once(self, task: Task) -> None:
+        """Stop the work at a random moment, let another process do the same, then let the first go on."""
+        row = self._row(task, TWO)
+        while True:
+            folder = self._fresh()
+            first = self._start(task, folder)
+            if self._hit(task, first, signal.SIGSTOP):
+                break
+            first.ended()
+            row.counts["late"] += 1
+        second = self._start(task, folder)
+        codes = [second.ended()]
+        first.send(signal.SIGCONT)
+        codes.append(first.ended())
+        said = second.said() + first.said()
+        if task.trains:
+            fine = codes == [USER_ERROR, 0] and "另一个进程" in said and "another process" in said
+        else:  # equal features may be written twice; of a dataset only one is the first
+            fine = codes == [0, 0] or (task.refuses and sorted(codes) == [0, USER_ERROR])
+        if not fine or "Traceback" in said:
+            row.problems.append(f"exit codes {codes}:\n{said}")
+        if half_written(folder):
+            row.problems.append(f"left {half_written(folder)}")
+        self._look(row, task, folder)
+
+
+@contextmanager
+def tmpfs(folder: Path, options: str) -> Iterator[None]:
+    """A disk of its own for a folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def set_modes(folder: Path, mode: int) -> None:
+    """The same permissions for a folder and all folders in it."""
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def can_mount(root: Path) -> bool:
+    """Whether this process may mount a disk: root outside of most containers."""
+    (root / "mount").mkdir()
+    try:
+        with tmpfs(root / "mount", "size=1m"):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+def dealt(count: int, tasks: Sequence[Task], kinds: Sequence[Kind]) -> Iterator[tuple[Task, Kind]]:
+    """`count` pairs of a task and a kind: every task in each round, and a round later another kind for it."""
+    for number in range(count):
+        turn, place = divmod(number, len(tasks))
+        yield tasks[place], kinds[(place + turn) % len(kinds)]
+
+
+def run(root: Path, count: int, seed: int, kinds: Sequence[str]) -> Trials:
+    """`count` interruptions, a quarter as many refusals of the disk, and two processes at once for what both write."""
+    trials = Trials(root, seed)
+    for task, number in dealt(count, list(trials.tasks.values()), SIGNALS):
+        trials.interrupt(task, number)
+    refused = [trials.tasks[name] for name in ("training", "features", "index", "dataset", "captions")]
+    for task, kind in dealt(max(count // 4, len(kinds)), refused, kinds):
+        trials.fault(task, kind)
+    shared = [trials.tasks[name] for name in ("checkpoint", "cache", "dataset", "captions")]
+    for task, _ in dealt(max(count // 10, len(shared)), shared, [""]):
+        trials.two_at_once(task)
+    return trials
+
+
+# -------------------------------------------------------------------------------------------------- the report
+
+RESULT = "## 结果 · Result"
+COLUMNS = {
+    "tried": "试了 · tried",
+    "while writing": "写到一半 · caught writing",
+    "whole": "文件完整 · whole",
+    "exact": "结果一致 · exact",
+    "clean": "没有残留 · clean",
+    "late": "太晚，重抽 · too late, drawn again",
+}
+
+
+def table(trials: Trials, kinds: Sequence[str]) -> str:
+    """Markdown: a row for every task and kind of interruption."""
+    lines = [f"| 任务 · task | 中断 · interruption | {' | '.join(COLUMNS.values())} |"]
+    lines.append(f"|{'---|' * (2 + len(COLUMNS))}")
+    for (task, kind), row in sorted(trials.rows.items()):
+        lines.append(f"| {task} | {kind} | {' | '.join(str(row.counts[name]) for name in COLUMNS)} |")
+    total = sum((row.counts for row in trials.rows.values()), Counter[str]())
+    lines.append(f"| **共 · all** | | {' | '.join(str(total[name]) for name in COLUMNS)} |")
+    lines += [
+        f"\n**{kind}**：未试，此处不能挂载 · not tried, no right to mount here" for kind in FAULTS if kind not in kinds
+    ]
+    return "\n".join(lines)
+
+
+def command_line() -> int:
+    """Try it all, print the table, and put it on its page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "interruptions.md")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="clipedu_interruptions_") as name, ExitStack() as stack:
+        root = Path(name)
+        mounts = can_mount(root)
+        if mounts:  # nothing waits for the disk, and no more than this can be used
+            stack.enter_context(tmpfs(root, "size=3g"))
+        kinds = FAULTS if mounts else (NO_PERMISSION, TOO_LARGE)
+        trials = run(root, options.count, options.seed, kinds)
+    found = table(trials, kinds)
+    problems = [f"{task}, {kind}: {problem}" for (task, kind), row in trials.rows.items() for problem in row.problems]
+    print(found, *problems, f"{len(problems)} problems, {time.monotonic() - start:.0f} s", sep="\n")
+    write_page(options.page, f"--count {options.count} --seed {options.seed}", found, len(problems))
+    return 1 if problems else 0
+
+
+def write_page(path: Path, arguments: str, found: str, problems: int) -> None:
+    """Put the table below the page's prose, with all that one needs to repeat it."""
+    prose = path.read_text(encoding="utf-8").partition(RESULT)[0] if path.exists() else ""
+    origin = f"{datetime.date.today().isoformat()}, Python {platform.python_version()}, torch {version('torch')}"
+    command = f"```bash\npython -m tests.interruptions {arguments}\n```"
+    said = f"{origin}, {platform.system()} {platform.release()}; {problems} 处问题 · problems"
+    with whole_file(path) as temporary:
+        temporary.write_text(f"{prose}{RESULT}\n\n{command}\n\n{said}\n\n{found}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(command_line())
