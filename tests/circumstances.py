@@ -77,7 +77,7 @@ def elsewhere(place: Place) -> None:
 def chinese_folder(place: Place) -> None:
     parent = place.root.parent / "我的 课程"
     parent.mkdir()
-    place.root = place.root.rename(parent / "clipedu")
+    place.root, place.home = place.root.rename(parent / "clipedu"), place.home.rename(parent / "张三")
     place.proof = "assert not str(root).isascii() and ' ' in str(root)"
 
 
@@ -143,7 +143,9 @@ CIRCUMSTANCES = {
     "alone": Circumstance("从 06 到 00 逐本单独运行，没有训练过", "06 to 00, each alone, nothing trained yet", alone),
     "twice": Circumstance("同一内核里运行两遍", "twice in one kernel", twice),
     "elsewhere": Circumstance("从别的工作目录", "from another working directory", elsewhere),
-    "chinese_folder": Circumstance("路径里有汉字和空格", "Chinese and a space in the path", chinese_folder),
+    "chinese_folder": Circumstance(
+        "项目和主目录的路径里有汉字和空格", "Chinese and a space in the paths of project and home", chinese_folder
+    ),
     "read_only": Circumstance("项目文件夹只读", "read-only checkout", read_only),
     "no_network": Circumstance("没有网络", "no network", no_network),
     "c_locale": Circumstance("LANG=C、LC_ALL=C、PYTHONUTF8=0", "LANG=C, LC_ALL=C, PYTHONUTF8=0", c_locale),
