@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ from clipedu.classroom.view import View, both
 from clipedu.classroom.widgets import TrainingMonitor
 from clipedu.data import ImageTextDataset
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.environment import check_environment
+from clipedu.environment import cache_folder, check_environment
 from clipedu.errors import DatasetError
 from clipedu.files import whole_file
 from clipedu.model import CLIP
@@ -28,7 +29,15 @@ from clipedu.pictures import load_image
 from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
-RUN_DIR = ROOT / "runs" / "classroom"
+
+def _run_dir() -> Path:
+    """In the project; in the reader's cache where the project is shared, can only be read, and holds no such run."""
+    ours = ROOT / "runs" / "classroom"
+    there = next(folder for folder in (ours, *ours.parents) if folder.is_dir())
+    return ours if (ours / "losses.json").is_file() or os.access(there, os.W_OK) else cache_folder() / "classroom"
+
+
+RUN_DIR = _run_dir()
 _EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # of the test split: four with one object, four with two
 
 
