@@ -413,7 +413,8 @@ def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) ->
     captions = {"text": [HOSTILE, DOLLARS, HALF], "text_zh": f"红 {HOSTILE}", "label": HOSTILE}
     write_records(folder, [{"image_path": f"images/{HOSTILE}.png", **captions}])
     path = lab.notebooks / "hostile.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]), path)
+    cells = [new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]
+    nbformat.write(new_notebook(cells=cells, metadata=Lesson.read(NOTEBOOKS[0]).notebook.metadata), path)
     page = opened(browser, lab, path)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
