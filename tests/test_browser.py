@@ -418,7 +418,7 @@ def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) ->
     page = opened(browser, lab, path)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(FINISHED, arg="[never]:", timeout=60_000)  # until the error in the last cell
+    page.wait_for_function(FINISHED, arg=f"[{len(cells)}]:", timeout=RUN_TIME)
     outputs = [cell.locator(".jp-OutputArea-output") for cell in page.locator(".jp-CodeCell").all()[1:]]
     for source, output in zip((*DRAWN, *SHOWN), outputs, strict=True):
         expect(output.first, source).to_be_visible()
