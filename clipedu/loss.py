@@ -66,8 +66,9 @@ def contrastive_loss(
         return loss_of_rows(0, batch_size) / batch_size
     chunks = [(start, min(start + chunk_size, batch_size)) for start in range(0, batch_size, chunk_size)]
     # Nothing here is random, and a state kept between two chunks' tables would keep glibc from using their place again.
-    kept = {"use_reentrant": False, "preserve_rng_state": False}
-    losses = [checkpoint(loss_of_rows, start, stop, **kept) for start, stop in chunks]
+    losses = [
+        checkpoint(loss_of_rows, start, stop, use_reentrant=False, preserve_rng_state=False) for start, stop in chunks
+    ]
     return torch.stack(losses).sum() / batch_size
 
 
