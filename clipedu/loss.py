@@ -65,7 +65,10 @@ def contrastive_loss(
     if chunk_size is None or chunk_size >= batch_size:  # a single chunk would save nothing and be computed twice
         return loss_of_rows(0, batch_size) / batch_size
     chunks = [(start, min(start + chunk_size, batch_size)) for start in range(0, batch_size, chunk_size)]
-    losses = [checkpoint(loss_of_rows, start, stop, use_reentrant=False) for start, stop in chunks]
+    # Nothing here is random, and a state kept between two chunks' tables would keep glibc from using their place again.
+    losses = [
+        checkpoint(loss_of_rows, start, stop, use_reentrant=False, preserve_rng_state=False) for start, stop in chunks
+    ]
     return torch.stack(losses).sum() / batch_size
 
 

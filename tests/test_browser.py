@@ -413,11 +413,12 @@ def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) ->
     captions = {"text": [HOSTILE, DOLLARS, HALF], "text_zh": f"红 {HOSTILE}", "label": HOSTILE}
     write_records(folder, [{"image_path": f"images/{HOSTILE}.png", **captions}])
     path = lab.notebooks / "hostile.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]), path)
+    cells = [new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]
+    nbformat.write(new_notebook(cells=cells, metadata=Lesson.read(NOTEBOOKS[0]).notebook.metadata), path)
     page = opened(browser, lab, path)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(FINISHED, arg="[never]:", timeout=60_000)  # until the error in the last cell
+    page.wait_for_function(FINISHED, arg=f"[{len(cells)}]:", timeout=RUN_TIME)
     outputs = [cell.locator(".jp-OutputArea-output") for cell in page.locator(".jp-CodeCell").all()[1:]]
     for source, output in zip((*DRAWN, *SHOWN), outputs, strict=True):
         expect(output.first, source).to_be_visible()

@@ -531,8 +531,8 @@ def test_what_is_no_number_is_never_hidden(pairs: int, width: int, value: float,
     )
     choices: list[dict[str, Any]] = [{}, {"chunk_size": 2}, {"caption_ids": torch.zeros(pairs)}]
     for options in choices:
-        assert contrastive_loss(*rows, torch.tensor(1.0), **options).isnan()
-    assert sigmoid_loss(*rows, torch.tensor(1.0), torch.tensor(-10.0)).isnan()
+        assert contrastive_loss(rows[0], rows[1], torch.tensor(1.0), **options).isnan()
+    assert sigmoid_loss(rows[0], rows[1], torch.tensor(1.0), torch.tensor(-10.0)).isnan()
 
 
 @given(KINDS, KINDS, st.integers(1, 5), st.integers(1, 8), st.floats(1e-30, 1e30), FLOATS)
