@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -195,14 +195,18 @@ def is_same(task: Task, folder: Path, reference: Path) -> bool:
     if not task.trains:
         return visible(folder) == visible(reference)
     files = [{str(path.relative_to(one)) for path in one.rglob("*")} for one in (folder, reference)]
-    last = [one / "run/checkpoints/final_model.pt" for one in (folder, reference)]
-    if files[0] != files[1] or not last[0].is_file():
-        return False
-    states = [load_checkpoint(path) for path in last]
-    for state in states:
-        for record in state["training"]["history"]:
-            del record["train_seconds"]
-    return equal(states[0], states[1])
+    return files[0] == files[1] and equal(last_state(folder), reference_state(reference))
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    """All that a finished run holds, but for its seconds."""
+    state = load_checkpoint(folder / "run/checkpoints/final_model.pt")
+    for record in state["training"]["history"]:
+        del record["train_seconds"]
+    return state
+
+
+reference_state = cache(last_state)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -511,7 +515,8 @@ def dealt(count: int, tasks: Sequence[Task], kinds: Sequence[Kind]) -> Iterator[
 def run(root: Path, count: int, seed: int, kinds: Sequence[str]) -> Trials:
     """`count` interruptions, a quarter as many refusals of the disk, and two processes at once for what both write."""
     trials = Trials(root, seed)
-    for task, number in dealt(count, list(trials.tasks.values()), SIGNALS):
+    cheap_first = sorted(trials.tasks.values(), key=lambda task: task.trains)
+    for task, number in dealt(count, cheap_first, SIGNALS):
         trials.interrupt(task, number)
     refused = [trials.tasks[name] for name in ("training", "features", "index", "dataset", "captions")]
     for task, kind in dealt(max(count // 4, len(kinds)), refused, kinds):

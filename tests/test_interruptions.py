@@ -26,6 +26,7 @@ def rows(page: Path) -> list[tuple[str, dict[str, int]]]:
 
 
 def nothing_is_lost(page: Path) -> None:
+    assert rows(page)
     for kind, counts in rows(page):
         assert counts["tried"] == counts["whole"] == counts["exact"] == counts["clean"] > 0, kind
 
