@@ -353,7 +353,7 @@ def _versions(results: Sequence[Result]) -> Iterator[str]:
     for said in sorted({one.versions for one in results}):
         dates = sorted({one.date for one in results if one.versions == said})
         names = sorted({one.circumstance for one in results if one.versions == said})
-        yield f"- {dates[0]} – {dates[-1]}, {', '.join(names)}: {said}"
+        yield f"- {' – '.join(sorted({dates[0], dates[-1]}))}, {', '.join(names)}: {said}"
 
 
 # ------------------------------------------------------------------------------------------------ command line
