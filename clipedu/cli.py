@@ -19,7 +19,7 @@ from clipedu.checkpoint import checkpoint_folder, clear_run, find_checkpoint, lo
 from clipedu.data import ImageTextDataset
 from clipedu.emoji import create_emoji
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.environment import check_environment, choose_device, gpu_memory
+from clipedu.environment import check_environment, choose_device, gpu_memory, is_first_process, say
 from clipedu.errors import CheckpointError, ClipEduError, ConfigError, MissingSplitError, PretrainedWeightsUnavailable
 from clipedu.evaluation import Scores, evaluate
 from clipedu.files import check_writable, whole_file
@@ -87,19 +87,19 @@ def _train(options: argparse.Namespace) -> int:
     tokenizer.build_vocab(train_set.all_captions()[0])
     torch.manual_seed(config.seed)
     model = _build_model(options, tokenizer)
-    _say(
+    say(
         f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
-    if options.force_train and _first_process():
+    if options.force_train and is_first_process():
         clear_run(run_dir)  # only now that all is ready for another
     history = train(model, tokenizer, train_set, val_set, config, run_dir)
     if len(history) < config.epochs:
         return INTERRUPTED
-    if _first_process():
+    if is_first_process():
         plot_training_curve(history, run_dir / "training_curve.png")
         if torch.cuda.is_available():
-            _say("GPU memory (GiB): " + ", ".join(f"{name} {value:.2f}" for name, value in gpu_memory().items()))
+            say("GPU memory (GiB): " + ", ".join(f"{name} {value:.2f}" for name, value in gpu_memory().items()))
         _test(options)
     return 0
 
@@ -111,7 +111,7 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
     except PretrainedWeightsUnavailable as error:
         if options.pretrained == "require" or options.freeze_image_encoder:
             raise
-        _say(f"注意：{error.zh} 现从零训练。| note: {error.en}. Going on from scratch (--pretrained auto)")
+        say(f"注意：{error.zh} 现从零训练。| note: {error.en}. Going on from scratch (--pretrained auto)")
         image_encoder = ImageEncoder(options.image_encoder, pretrained=False)
     if options.freeze_image_encoder:
         if not pretrained:
@@ -131,7 +131,7 @@ def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset 
     try:
         return ImageTextDataset(options.data_dir, split, options.language)
     except MissingSplitError:
-        _say(f"没有 {split} 划分 | there is no split {split!r} in {options.data_dir}")
+        say(f"没有 {split} 划分 | there is no split {split!r} in {options.data_dir}")
         return None
 
 
@@ -141,9 +141,9 @@ def _test(options: argparse.Namespace) -> int:
     test_set = _split_or_none(options, "test")
     if test_set is not None:
         model.to(choose_device(options.device))
-        _say(_table("test", evaluate(model, tokenizer, test_set)))
-        _say(describe_matches(model, tokenizer, test_set))
-    _say(str(find_checkpoint(options.run_dir)))
+        say(_table("test", evaluate(model, tokenizer, test_set)))
+        say(describe_matches(model, tokenizer, test_set))
+    say(str(find_checkpoint(options.run_dir)))
     return 0
 
 
@@ -223,15 +223,6 @@ def _check(options: argparse.Namespace) -> int:
     checks = check_environment(options.data_dir)
     print("\n".join(map(str, checks)))
     return 0 if all(check.ok for check in checks) else USER_ERROR
-
-
-def _first_process() -> bool:
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def _say(text: str) -> None:
-    if _first_process():
-        print(text, flush=True)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {

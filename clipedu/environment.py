@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from clipedu.errors import ConfigError
 
@@ -20,6 +21,17 @@ _PACKAGES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
     "scikit-image",
 )  # fmt: skip
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all of a run: the first of several, or the only one."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def say(text: str) -> None:
+    """Print in the first process only."""
+    if is_first_process():
+        print(text, flush=True)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -30,7 +30,7 @@ from clipedu.checkpoint import (
     save_checkpoint,
 )
 from clipedu.data import ImageTextDataset
-from clipedu.environment import choose_device
+from clipedu.environment import choose_device, say
 from clipedu.errors import CheckpointError, TrainingError
 from clipedu.evaluation import evaluate, model_inputs
 from clipedu.files import whole_file
@@ -76,7 +76,7 @@ def train(
             while len(run.history) < config.epochs:
                 run.one_epoch(callbacks)
         except KeyboardInterrupt:
-            _say(f"\n已中断，保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
+            say(f"\n已中断，保留了 {len(run.history)} 轮 | interrupted, {len(run.history)} epochs are kept")
     return run.history
 
 
@@ -124,9 +124,7 @@ class _Run:
             )
         fitting = min(wanted, pairs) // self.processes * self.processes
         if fitting != wanted:
-            _say(
-                f"批次 {wanted} 改为 {fitting}（共 {pairs} 对）| batch size {wanted} becomes {fitting} ({pairs} pairs)"
-            )
+            say(f"批次 {wanted} 改为 {fitting}（共 {pairs} 对）| batch size {wanted} becomes {fitting} ({pairs} pairs)")
         return fitting
 
     # ------------------------------------------------------------------------------------------ one epoch
@@ -149,7 +147,7 @@ class _Run:
             if self.val_set is not None:
                 record["val"] = evaluate(self.model, self.tokenizer, self.val_set, self.val_pictures)
             self._save([*self.history, record])
-            _say(describe(record, self.config.epochs))
+            say(describe(record, self.config.epochs))
         self.history.append(record)  # not before it is saved: Ctrl-C may come in between
         if self.processes > 1:
             dist.barrier()
@@ -279,7 +277,7 @@ class _Run:
             raise damaged(path, repr(error)) from error
         if self.rank == 0:
             self._publish(path, self.history)
-            _say(f"从第 {len(self.history)} 轮之后继续 | going on after epoch {len(self.history)} ({path})")
+            say(f"从第 {len(self.history)} 轮之后继续 | going on after epoch {len(self.history)} ({path})")
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a run to go on: everything that decides its numbers, and the data."""
@@ -305,8 +303,3 @@ def _differences(found: Any, wanted: Any) -> str:
     return ", ".join(
         f"{name} {found.get(name)} -> {value}" for name, value in wanted.items() if found.get(name) != value
     )
-
-
-def _say(text: str) -> None:
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        print(text, flush=True)

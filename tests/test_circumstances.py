@@ -20,7 +20,7 @@ from clipedu.errors import DatasetError
 from tests import circumstances
 from tests.circumstances import CARD, CIRCUMSTANCES, FELL, FINE, NOT_TRIED, Place, attempt, judge, prepared
 from tests.conftest import ROOT
-from tests.lessons import NOTEBOOKS, Lesson
+from tests.lessons import NOTEBOOKS, Lesson, executed
 
 FIRST, THIRD = (next(path for path in NOTEBOOKS if path.name.startswith(number)) for number in ("01", "03"))
 QUICK = [  # each costs seconds, the whole table hours
@@ -52,10 +52,8 @@ def test_every_notebook_asks_for_missing_data(
 ) -> None:
     """Its first cell that reads sample_data ends in the library's own error, which a kernel shows as a card."""
     monkeypatch.setattr(lessons, "ROOT", tmp_path)
-    namespace: dict[str, Any] = {"__name__": "__main__", "display": display}
     with pytest.raises(DatasetError) as caught:
-        for where, cell in Lesson.read(path).code:
-            exec(compile(cell.source, f"{path.name}, {where}", "exec"), namespace)
+        executed(*[cell.source for _, cell in Lesson.read(path).code], display=display)
     for said in (caught.value.zh, caught.value.en):
         assert "python -m clipedu create-dataset --kind scenes --out sample_data" in said
 
