@@ -138,7 +138,7 @@ def tasks(root: Path) -> dict[str, Task]:
     def imported(folder: Path) -> int:
         return main(["import-captions", "--out", str(folder), "--english", str(captions)])
 
-    training_writes = "clipedu.checkpoint.whole_file", "clipedu.training.whole_file", "clipedu.history.whole_file"
+    training_writes = "clipedu.checkpoint.whole_file", "clipedu.training.whole_file"
     cache_writes = ("clipedu.embedding.whole_file",)
     return {
         "training": Task("训练 · training", training, training_writes, trains=True),
