@@ -240,7 +240,7 @@ def _run_apart(path: Path, saved: Any, place: Place) -> tuple[str, str]:
     if place.around and (missing := _cannot_be_had(place.around)):
         return NOT_TRIED, missing
     begin = place.folder or place.root / "notebooks"
-    command = [*place.around, place.python, __file__, "--execute", path, begin]
+    command = [*place.around, place.python, __file__, "--execute", str(path), str(begin)]
     result = subprocess.run(command, capture_output=True, env=environment)
     if result.returncode:
         return FELL, result.stderr.decode(errors="replace").strip().splitlines()[-1]
