@@ -77,10 +77,10 @@ def test_who_can_only_read_the_project_keeps_runs_at_home(tmp_path: Path, monkey
 
 def notebook_of(*cells: Any) -> Any:
     """As it stands after a run: the proof, then these."""
-    notebook = new_notebook(cells=[new_code_cell("proof"), *copy.deepcopy(cells)])
-    for number, one in enumerate(notebook.cells):
+    found = [new_code_cell("proof"), *map(copy.deepcopy, cells)]
+    for number, one in enumerate(found):
         one.id, one.execution_count = f"cell-{number}", number + 1
-    return notebook
+    return new_notebook(cells=found)
 
 
 def cell(source: str, *outputs: Any, **metadata: Any) -> Any:
