@@ -1,4 +1,4 @@
-"""The quick notebooks in every circumstance; the rest, and the oldest versions: `python -m tests.circumstances`."""
+"""The quickest notebook in four circumstances; all others: `python -m tests.circumstances`."""
 
 from __future__ import annotations
 
