@@ -26,6 +26,7 @@ from typing import Any, cast
 import torch
 from PIL import Image
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.resnet import BasicBlock
 
 from benchmarks.note_loop import NOTE, NoteCLIP, NotePairs, note_transform, train_note
@@ -60,6 +61,7 @@ class Settings:
     sizes: tuple[int, ...] = (48,)  # px; with several, `config` is gone through at each, one after the other
     dropout: float = 0.0  # two epochs leave no time to overfit
     momentum: float = 0.3  # of the batch norms' running averages: at 0.1, 74 steps are too few for them to keep up
+    averaging: float = 0.0  # what is read has the weights of the last steps, averaged: so much of them stays each step
     change: Callable[[CLIP], None] = as_it_is
 
 
@@ -76,6 +78,7 @@ TRIALS = {  # what else was tried; each differs from OURS in what it names
     "batch 32": replace(OURS, config=replace(OURS.config, batch_size=32)),
     "dropout 0.1": replace(OURS, dropout=0.1),
     "momentum 0.1": replace(OURS, momentum=0.1),
+    "weights averaged, 0.9": replace(OURS, averaging=0.9),
 }
 READ_EVERY = 15  # steps between two readings of the recall
 
@@ -155,18 +158,23 @@ def our_side(
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = settings.momentum
     settings.change(model)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
     pictures = {size: open_pictures(test_set.image_paths(), size) for size in settings.sizes}
 
     def go(after_step: Callable[[], object]) -> None:
         def callback(record: Record) -> None:
             if "val" not in record:  # a step; epochs carry "val"
+                averaged.update_parameters(model)
                 after_step()
 
         for size in settings.sizes:
             config = replace(settings.config, image_size=size, seed=seed)
             train(model, tokenizer, train_set, config=config, callbacks=[callback])
 
-    return Side(model, go, lambda: evaluate(model, tokenizer, test_set, pictures[model.image_size])["en"])
+    def read() -> dict[str, float]:
+        return evaluate(cast(CLIP, averaged.module), tokenizer, test_set, pictures[model.image_size])["en"]
+
+    return Side(model, go, read)
 
 
 SIDES: dict[str, Callable[..., Side]] = {"note": note_side, "ours": our_side}
