@@ -148,7 +148,7 @@ BAD: list[tuple[Rule, Lesson, str]] = [
     (lessons.not_too_large, new(code("long", printed("a" * 3_000_000))), "3.0 MB"),
     (lessons.no_place_of_a_machine, new(code("open('/home/me/data')")), "/home/me"),
     (lessons.no_place_of_a_machine, new(code("path", printed("read /tmp/tmp1/x"))), "/tmp"),
-    (lessons.no_place_of_a_machine, new(code("path", shown("<b>/root/clipedu</b>"))), "/root"),
+    (lessons.no_place_of_a_machine, new(code("path", shown("<b>/home/ada/clipedu</b>"))), "/home"),
     (lessons.no_place_of_a_machine, new(both("在 C:\\Users\\me", "in C:\\Users\\me")), "C:"),
     (lessons.imports_are_plain, new(code("import sys\nsys.path.append('..')")), "sys.path"),
     (lessons.imports_are_plain, new(code("import matplotlib.pyplot as plt")), "pyplot"),
