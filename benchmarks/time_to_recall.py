@@ -61,11 +61,11 @@ class Settings:
     sizes: tuple[int, ...] = (48,)  # px; with several, `config` is gone through at each, one after the other
     dropout: float = 0.0  # two epochs leave no time to overfit
     momentum: float = 0.3  # of the batch norms' running averages: at 0.1, 74 steps are too few for them to keep up
-    averaging: float = 0.0  # what is read has the weights of the last steps, averaged: so much of them stays each step
+    averaging: float = 0.9  # what is read has the weights of the last steps, averaged: so much of them stays each step
     change: Callable[[CLIP], None] = as_it_is
 
 
-OURS = Settings(TrainConfig(epochs=2, batch_size=64, lr=7e-4))
+OURS = Settings(TrainConfig(epochs=2, batch_size=64, lr=1e-3))
 TRIALS = {  # what else was tried; each differs from OURS in what it names
     "as above": OURS,
     "32 px": replace(OURS, sizes=(32,)),
@@ -73,12 +73,12 @@ TRIALS = {  # what else was tried; each differs from OURS in what it names
     "first 32 px, then 64 px": replace(OURS, config=replace(OURS.config, epochs=1), sizes=(32, 64)),
     "32 px, no max-pooling": replace(OURS, sizes=(32,), change=without_pooling),
     "residual branches begin at 0": replace(OURS, change=zero_residuals),
-    "rate 1e-3": replace(OURS, config=replace(OURS.config, lr=1e-3)),
-    "rate 4e-4": replace(OURS, config=replace(OURS.config, lr=4e-4)),
+    "rate 5e-4": replace(OURS, config=replace(OURS.config, lr=5e-4)),
+    "rate 2e-3": replace(OURS, config=replace(OURS.config, lr=2e-3)),
     "batch 32": replace(OURS, config=replace(OURS.config, batch_size=32)),
     "dropout 0.1": replace(OURS, dropout=0.1),
     "momentum 0.1": replace(OURS, momentum=0.1),
-    "weights averaged, 0.9": replace(OURS, averaging=0.9),
+    "weights not averaged": replace(OURS, averaging=0.0),
 }
 READ_EVERY = 15  # steps between two readings of the recall
 
