@@ -14,7 +14,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "需要 Python 3.10 或更新版本:make PYTHON=/path/to/python3.12 ... | Python 3.10 or newer is needed"; exit 2; }
+		{ echo "需要 Python 3.10 或更新版本：make PYTHON=/path/to/python3.12 ... | Python 3.10 or newer is needed"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifdef CPU

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.errors import ClipEduError, DatasetError
-from clipedu.files import write_records
+from clipedu.files import read_text, write_records
 from clipedu.records import MAX_CAPTION
 from clipedu.tokenizer import SimpleTokenizer
 
@@ -24,7 +24,7 @@ _TOKEN_LINE = re.compile(r"(?P<name>[^\t#]+?)(\.jpg)?#(zh[a-z]*#)?\d+[\t ]+(?P<c
 def read_captions(path: Path) -> dict[str, list[str]]:
     """Captions by picture file name, in the file's order; the format is recognised from the content."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         pairs = list(_read_pairs(path, text))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
@@ -140,6 +140,6 @@ def import_captions(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return read_text(path).split("\n")
     except (OSError, ValueError) as error:
-        raise DatasetError(f"无法读取 {path}:{error}", f"cannot read {path}: {error}") from error
+        raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error

@@ -104,6 +104,13 @@ def cannot_write(path: Path, error: Exception) -> ClipEduError:
     )
 
 
+def read_text(path: Path) -> str:
+    """The text of an ordinary file in UTF-8, with or without a mark at its start; OSError for all else."""
+    if path.exists() and not path.is_file():
+        raise OSError("no ordinary file")  # a named pipe would let its reader wait for ever
+    return path.read_text(encoding="utf-8-sig")
+
+
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, once links are followed; DatasetError where it would lead out of the folder."""
     try:

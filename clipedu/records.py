@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from clipedu.errors import ConfigError, DatasetError, fault_report
-from clipedu.files import inside
+from clipedu.files import inside, read_text
 from clipedu.pictures import MAX_PIXELS, broken_pictures
 from clipedu.tokenizer import SimpleTokenizer
 
@@ -68,7 +68,7 @@ def _parse_json(path: Path) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         return json.loads(text, parse_constant=refuse, object_pairs_hook=_without_repetition)
     except FileNotFoundError as error:
         raise DatasetError(
@@ -78,7 +78,9 @@ def _parse_json(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} 不是 UTF-8 编码的 JSON:{error}", f"{path} is not JSON in UTF-8: {error}") from error
+        raise DatasetError(
+            f"{path} 不是 UTF-8 编码的 JSON：{error}", f"{path} is not JSON in UTF-8: {error}"
+        ) from error
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from clipedu.errors import ConfigError, TokenizerError
-from clipedu.files import whole_file
+from clipedu.files import read_text, whole_file
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 PAD, UNK, CLS, SEP = range(4)
@@ -169,8 +169,8 @@ class SimpleTokenizer:
     def load(cls, path: str | Path) -> SimpleTokenizer:
         """Read what `save` wrote; TokenizerError where the file is missing or damaged."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(json.loads(read_text(Path(path))))
         except (OSError, ValueError, RecursionError) as error:
             raise TokenizerError(
-                f"无法读取词表 {path}:{error}", f"cannot read the vocabulary {path}: {error}"
+                f"无法读取词表 {path}：{error}", f"cannot read the vocabulary {path}: {error}"
             ) from error

@@ -269,7 +269,10 @@ class _Run:
                 )
         load_weights(self.model, content, path)
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(state["optimizer"])  # which looks at the number of tensors, not at sizes
+            for weights, averages in self.optimizer.state.items():
+                if any(tensor.shape not in (weights.shape, ()) for tensor in averages.values()):
+                    raise ValueError("the optimizer's sizes are not the model's")
             self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             self.history, self.best = state["history"], max(state["best"], score(state["history"][-1]))

@@ -162,6 +162,17 @@ def draw(data: Path) -> None:
         Image.new("RGB", (32, 32), colour).save(data / f"images/{number}.png")
 
 
+def pipe(name: str) -> Make:
+    """A named pipe in place of a file: whoever opens it to read waits until another opens it to write."""
+
+    def make(stage: Stage) -> None:
+        path = stage.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+
+    return make
+
+
 def dataset(content: Any = records) -> Make:
     """The sound pictures, and `content` in place of the sound dataset.json; what is large is made by a call."""
 
@@ -270,6 +281,7 @@ refuse("dataset.json", "wrong type: record", dataset([*records(), "x", None]), T
 refuse("dataset.json", "a thousand faults", dataset([1] * 1000), TRAIN, "1000 faults", "record 19", "+980")
 refuse("dataset.json", "not there", lambda stage: draw(stage.data), TRAIN, "create-dataset --out data")
 refuse("dataset.json", "folder", lambda stage: (stage.data / "dataset.json").mkdir(parents=True), TRAIN, "dataset.json")
+refuse("dataset.json", "pipe that nobody writes to", pipe("data/dataset.json"), TRAIN, "ordinary file")
 
 for name, content in {
     "BOM": GOOD.encode("utf-8-sig"),
@@ -899,6 +911,14 @@ GO_ON = ("train", "--data-dir", "{data}", "--run-dir", "run", *SMALL)
 EPOCH = "run/checkpoints/epoch_1.pt"
 
 
+def shrunken_optimizer(stage: Stage) -> None:
+    """As many averages as the model has weights, each of one number."""
+    optimizer = copy.deepcopy(stage.sound.finished["training"]["optimizer"])
+    for averages in optimizer["state"].values():
+        averages["exp_avg"] = torch.zeros(1)
+    unfinished(optimizer=optimizer)(stage)
+
+
 def unfinished(**changes: Any) -> Make:
     """The finished run's checkpoint with changes in what it keeps for going on."""
 
@@ -916,6 +936,7 @@ for name, make, word in [
         unfinished(optimizer={"state": {}, "param_groups": []}),
         "is damaged",
     ),
+    ("going on with an optimizer of other sizes", shrunken_optimizer, "is damaged"),
     ("going on with a history of nothing", unfinished(history=[]), "is damaged"),
     ("going on with other settings", unfinished(optimizer=None, config={}), "belongs to another run"),
     ("going on with other data", unfinished(optimizer=None, data="0"), "data differs"),
@@ -936,6 +957,7 @@ refuse(
     WITH_RUN,
     "train first",
 )
+refuse("checkpoints", "pipe that nobody writes to", pipe(BEST), WITH_RUN, "train first")
 
 
 # ---------------------------------------------------------------------------------------------- vocabularies
@@ -974,6 +996,7 @@ for name, content in {
 }.items():
     refuse("vocabularies", name, file(content, "vocab.json"), load_vocabulary, "vocab")
 refuse("vocabularies", "not there", lambda stage: None, load_vocabulary, "vocab.json")
+refuse("vocabularies", "pipe that nobody writes to", pipe("vocab.json"), load_vocabulary, "ordinary file")
 refuse("vocabularies", "folder", lambda stage: (stage.folder / "vocab.json").mkdir(), load_vocabulary, "vocab.json")
 
 

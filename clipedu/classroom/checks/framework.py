@@ -51,7 +51,7 @@ def exercise(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
             where = _line_of(error)
             said = f"{type(error).__name__}: {error}"
             return card(
-                False, f"{name} 运行出错{where[0]}:{said}", f"{name} stopped with an error{where[1]}: {said}", "error"
+                False, f"{name} 运行出错{where[0]}：{said}", f"{name} stopped with an error{where[1]}: {said}", "error"
             )
         return card(True, f"{name} 全部通过", f"{name}: all properties hold")
 
