@@ -60,7 +60,7 @@ class Settings:
     config: TrainConfig
     sizes: tuple[int, ...] = (48,)  # px; with several, `config` is gone through at each, one after the other
     dropout: float = 0.0  # two epochs leave no time to overfit
-    momentum: float = 0.3  # of the batch norms' running averages: at 0.1, 74 steps are too few for them to keep up
+    momentum: float = 0.3  # of the batch norms' running averages: the usual 0.1 follows more slowly
     averaging: float = 0.9  # what is read has the weights of the last steps, averaged: so much of them stays each step
     change: Callable[[CLIP], None] = as_it_is
 

@@ -67,7 +67,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or none of ours. It is read with `weights_only=True`:
             a pickle that would run code is refused.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file() it never raises, whatever the path
         raise CheckpointError(f"找不到检查点 {path}；请先训练", f"there is no checkpoint {path}; train first")
     try:
         with zipfile.ZipFile(path) as parts:  # ours is not packed: a small file must not become a huge one in memory

@@ -1,4 +1,4 @@
-"""Writing that is either whole or not there, and paths that stay inside their folder."""
+"""Writing that is either whole or not there, reading of ordinary files, and paths that stay inside their folder."""
 
 from __future__ import annotations
 
