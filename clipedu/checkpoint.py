@@ -67,13 +67,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or none of ours. It is read with `weights_only=True`:
             a pickle that would run code is refused.
     """
-    if not os.path.isfile(path):  # unlike Path.is_file() it never raises, whatever the path
-        raise CheckpointError(f"找不到检查点 {path}；请先训练", f"there is no checkpoint {path}; train first")
     try:
+        if not Path(path).is_file():  # a named pipe would let its reader wait for ever
+            raise FileNotFoundError
         with zipfile.ZipFile(path) as parts:  # ours is not packed: a small file must not become a huge one in memory
             if sum(part.file_size for part in parts.infolist()) > Path(path).stat().st_size:
                 raise zipfile.BadZipFile
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"找不到检查点 {path}；请先训练", f"there is no checkpoint {path}; train first"
+        ) from error
     except Exception as error:  # damaged bytes can fail in any way on their way through zip and pickle
         raise damaged(path, type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
