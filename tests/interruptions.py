@@ -52,7 +52,7 @@ FULL, READ_ONLY, NO_PERMISSION, TOO_LARGE = FAULTS
 TWO = "两个进程 · two at once"
 PATIENCE = 120.0  # seconds: what takes longer hangs
 PAGE = 4096  # bytes: a tmpfs gives out whole pages
-SMALL = ["--pretrained", "none", "--image-size", "16", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
+SMALL = ["--pretrained", "none", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
 Kind = TypeVar("Kind")
 FORK = multiprocessing.get_context("fork")
 

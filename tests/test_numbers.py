@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipedu import CLIP, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
 from clipedu.embedding import frozen_features
 from clipedu.errors import TrainingError
 from clipedu.files import write_records
 from clipedu.model import MAX_LOGIT_SCALE
+from clipedu.pictures import IMAGE_SIZES
 from clipedu.training import _Run
 from tests.conftest import ROOT, small_model, tokenizer_of
 from tests.test_loss import SCALE, loop_loss, rounding, unit
@@ -275,3 +276,28 @@ def test_the_model_under_autocast(data_dir: Path, dtype: torch.dtype) -> None:
 def test_training_in_half_precision(data_dir: Path, precision: str) -> None:
     losses = [step["loss"] for step in steps_of(data_dir, config=replace(QUICK, epochs=2, precision=precision))]
     assert sum(losses[3:]) < sum(losses[:3])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_the_smallest_pictures_leave_no_gradient_unwritten(name: str) -> None:
+    """Where a convolution of stride 2 meets a map of 1 x 1, oneDNN leaves bf16 gradients as the memory was."""
+    images = torch.randn(8, 3, IMAGE_SIZES[0], IMAGE_SIZES[0])
+    encoder = ImageEncoder(name, pretrained=False)
+    found = []
+    for _ in range(3):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encoder(images)
+        leave_nan_in_memory()
+        features.square().sum().backward()
+        found.append([parameter.grad for parameter in encoder.parameters() if parameter.grad is not None])
+    for first, second, third in zip(*found, strict=True):
+        assert first.isfinite().all()
+        assert torch.equal(first, second)
+        assert torch.equal(first, third)
+
+
+def leave_nan_in_memory() -> None:
+    """In freed blocks of many sizes, which the next tensors are likely to get."""
+    blocks = [torch.full((size,), math.nan) for size in (1_000, 10_000, 100_000, 300_000, 1_200_000) for _ in range(6)]
+    del blocks
