@@ -43,7 +43,7 @@ from clipedu import ImageEncoder, load_checkpoint
 from clipedu.cli import INTERRUPTED, USER_ERROR, main
 from clipedu.embedding import frozen_features
 from clipedu.errors import ClipEduError
-from clipedu.files import whole_file
+from clipedu.files import lock, whole_file
 from tests.conftest import ROOT, draw_dataset
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -152,6 +152,12 @@ def tasks(root: Path) -> dict[str, Task]:
     }
 
 
+def is_free(run_dir: Path) -> bool:
+    """Whether no process trains there: for a moment the run is ours."""
+    with (run_dir / ".lock").open("a") as file:
+        return lock(file)
+
+
 def half_written(folder: Path) -> list[str]:
     """Temporary files and folders that stand below the folder."""
     return sorted(path.name for path in folder.rglob(".*.tmp"))
@@ -253,6 +259,10 @@ class Child:
 
     def send(self, number: int) -> None:
         os.kill(self.process.pid or 0, number)
+
+    def wait_until_stopped(self) -> None:
+        """Until SIGSTOP has come to it; or until it has ended, if that came first."""
+        os.waitid(os.P_PID, self.process.pid or 0, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def said(self) -> str:
         """All that it printed."""
@@ -454,8 +464,13 @@ class Trials:
         while True:
             folder = self._fresh()
             first = self._start(task, folder)
-            if self._hit(task, first, signal.SIGSTOP):
+            hit = self._hit(task, first, signal.SIGSTOP)
+            if hit:
+                first.wait_until_stopped()
+            if hit and not (task.trains and is_free(folder / "run")):
                 break
+            if hit:
+                first.send(signal.SIGCONT)
             first.ended()
             row.counts["late"] += 1
         second = self._start(task, folder)
