@@ -52,11 +52,11 @@ notebooks: $(VENV)/.ready
 # One after the other, so that none disturbs another. The photos are measured where they are at hand.
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m benchmarks.time_to_recall
-	$(BIN)/python -m benchmarks.time_to_recall --trials
+	$(BIN)/python -m benchmarks.time_to_recall --trials --seeds 2
 	$(BIN)/python -m benchmarks.against_open_clip
-	$(BIN)/python -m benchmarks.loss_memory
+	$(BIN)/python -m benchmarks.loss_memory --rounds 2 --repeats 1
 	$(BIN)/python -m benchmarks.search_scale
-	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.scaling --rounds 2
 	$(BIN)/python -m benchmarks.loading
 ifdef CLIPEDU_FLICKR8K
 	$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --run-dir runs/flickr8k_zh --language zh \

@@ -66,7 +66,7 @@ class Settings:
 
 
 OURS = Settings(TrainConfig(epochs=3, batch_size=64, lr=1e-3))
-TRIALS = {  # what else was tried; each differs from OURS in what it names
+TRIALS = {  # what else was tried; each differs from OURS in what it names, "first 32 px" in its epochs too
     "as above": OURS,
     "two epochs": replace(OURS, config=replace(OURS.config, epochs=2)),
     "32 px": replace(OURS, sizes=(32,)),

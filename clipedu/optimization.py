@@ -100,13 +100,13 @@ def choose_precision(name: str, device: torch.device, image_encoder: str = "resn
     if name == "auto" and device.type == "cuda":
         name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     elif name == "auto":
-        # EfficientNet's depthwise convolutions are slower in bf16 on a CPU (18 s an epoch against 12 s).
+        # EfficientNet's depthwise convolutions were slower in bf16 on the CPU that we tried.
         pays = device.type == "cpu" and image_encoder.startswith("resnet") and _cpu_has_bf16()
         name = "bf16" if pays else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself (1.5 times as fast here); others would only imitate it, slowly."""
+    """Whether the processor has bf16 instructions: without them it would only imitate bf16, slowly."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

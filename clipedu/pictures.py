@@ -17,7 +17,7 @@ from clipedu.errors import DatasetError, fault_report
 
 MEMORY_LIMIT = 2**30  # bytes: decoded pictures up to this size are held in memory
 MAX_PIXELS = 100_000_000  # a larger picture is a mistake or an attack
-IMAGE_SIZES = range(32, 1025)  # px; at 16, bf16 on a CPU leaves gradients unwritten (oneDNN; found with torch 2.14)
+IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN leaves bf16 gradients unwritten
 
 
 def load_image(path: Path, size: int | None = None) -> Image.Image:

@@ -4,7 +4,8 @@
 
 Every piece of work runs in a child that is forked from this process, which has imported everything already. It is first
 measured without interruption; moments are drawn over the time it really takes, or over the time it spends writing. A
-child that had ended before it was hit does not count: another moment is drawn. Linux only.
+child that had ended before it was hit does not count, nor, of two at once, a training that had let go of its folder:
+another moment is drawn. Linux only.
 """
 
 from __future__ import annotations
@@ -260,9 +261,10 @@ class Child:
     def send(self, number: int) -> None:
         os.kill(self.process.pid or 0, number)
 
-    def wait_until_stopped(self) -> None:
-        """Until SIGSTOP has come to it; or until it has ended, if that came first."""
-        os.waitid(os.P_PID, self.process.pid or 0, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    def stops(self) -> bool:
+        """Wait until SIGSTOP has come to it; False where it ended first."""
+        state = os.waitid(os.P_PID, self.process.pid or 0, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        return state is not None and state.si_code == os.CLD_STOPPED
 
     def said(self) -> str:
         """All that it printed."""
@@ -464,12 +466,9 @@ class Trials:
         while True:
             folder = self._fresh()
             first = self._start(task, folder)
-            hit = self._hit(task, first, signal.SIGSTOP)
-            if hit:
-                first.wait_until_stopped()
-            if hit and not (task.trains and is_free(folder / "run")):
-                break
-            if hit:
+            if self._hit(task, first, signal.SIGSTOP):
+                if first.stops() and not (task.trains and is_free(folder / "run")):
+                    break
                 first.send(signal.SIGCONT)
             first.ended()
             row.counts["late"] += 1

@@ -500,7 +500,10 @@ def in_percent(scores: dict[str, float]) -> list[str]:
 ON_THE_PAGE: dict[str, Callable[[Any], list[str]]] = {
     "time_to_recall": lambda found: [f"{run['curve'][-1]['seconds']:.1f}" for run in found["runs"]],
     "time_to_recall_trials": lambda found: [f"{run['curve'][-1]['step']}" for run in found["runs"]],
-    "against_open_clip": lambda found: [f"{ratio:.2f}" for ratio in found["ratios"].values()],
+    "against_open_clip": lambda found: [
+        f"{found['median_seconds'][theirs] / found['median_seconds'][ours]:.2f}"
+        for theirs, ours in against_open_clip.PAIRS.values()
+    ],
     "loss_memory_cpu": lambda found: [f"{batch['memory_ratio']:.1f}" for batch in found["batches"][-2:]],
     "search_scale": lambda found: [
         f"{way['recall_at_10']:.3f}" for size in found["sizes"] for way in size["ways"].values()
