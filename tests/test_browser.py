@@ -52,7 +52,9 @@ VISIBLE_BLOCKS = """([language, wanted]) => {
     const blocks = [...document.querySelectorAll(`.jp-Notebook div[lang=${language}]`)]
     return blocks.filter(block => getComputedStyle(block).display != "none").length == wanted
 }"""
-FINISHED = """last => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+# JupyterLab 4.6 shows an error as stderr.
+FINISHED = """last => [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]')].some(
+        said => said.innerText.includes("Traceback (most recent call last)"))
     || [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].at(-1).innerText.trim() == last"""
 WHOLE_HEIGHT = """() => {
     const [first, last] = [0, -1].map(place => [...document.querySelectorAll(".jp-Notebook .jp-Cell")].at(place))
