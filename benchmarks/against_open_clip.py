@@ -28,9 +28,9 @@ from benchmarks.record import FOLDER, write_result
 from benchmarks.turns import in_turn, ratio_of_medians
 from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, contrastive_loss
 from clipedu.classroom.measure import seconds
-from clipedu.environment import choose_device
+from clipedu.data.loading import open_pictures
+from clipedu.ground.environment import choose_device
 from clipedu.optimization import choose_precision
-from clipedu.pictures import open_pictures
 from clipedu.tokenizer import SEP
 
 WIDTH, HEADS, EMBEDDING, FULL, SHORT = 256, 8, 256, 77, 16  # FULL and SHORT are paddings, in tokens

@@ -29,13 +29,13 @@ from tqdm.auto import tqdm
 
 from benchmarks.record import FOLDER, write_result
 from clipedu import ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, recall_at_k
+from clipedu.data.loading import epoch_batches, in_order
+from clipedu.data.records import languages
 from clipedu.embedding import frozen_features
-from clipedu.files import whole_file
+from clipedu.ground.files import whole_file
 from clipedu.loss import contrastive_loss
 from clipedu.model import MAX_LOGIT_SCALE, inference
 from clipedu.optimization import make_scheduler
-from clipedu.pictures import epoch_batches, in_order
-from clipedu.records import languages
 from clipedu.tokenizer import SEP
 
 IMAGE_SIZE = 256

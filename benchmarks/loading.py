@@ -3,7 +3,7 @@
 python -m benchmarks.loading
 python -m benchmarks.loading --data-dir flickr8k --image-size 224 --batch-size 256     # on a GPU
 
-Small sets are held in memory, decoded once; larger ones are streamed by loading processes (clipedu/pictures.py).
+Small sets are held in memory, decoded once; larger ones are streamed by loading processes (clipedu/data/pictures.py).
 Both are measured in `clipedu.train` itself, in the second of two epochs. A step ends when its loss is known, so while
 training waits for the next batch the device has nothing to do.
 """
@@ -24,8 +24,8 @@ from benchmarks.record import FOLDER, write_result
 from benchmarks.scratch import from_scratch
 from benchmarks.turns import in_turn
 from clipedu import ImageTextDataset, TrainConfig, train
-from clipedu import pictures as pictures_module
-from clipedu.pictures import Pictures, image_batches
+from clipedu.data import pictures as pictures_module
+from clipedu.data.loading import Pictures, image_batches
 
 LIMITS = {"held": pictures_module.MEMORY_LIMIT, "streamed": 0}  # bytes up to which pictures are held
 

@@ -28,7 +28,7 @@ from benchmarks.record import FOLDER, write_result
 from benchmarks.turns import in_turn, ratio_of_medians
 from clipedu import contrastive_loss
 from clipedu.classroom.measure import seconds
-from clipedu.environment import choose_device
+from clipedu.ground.environment import choose_device
 
 WIDTH = 256  # numbers in an embedding
 CHUNK = 512  # rows; as quick as 1,024 with half its memory, and quicker than 64 to 256 (one core, 4,096 pairs)

@@ -34,7 +34,7 @@ from torchvision import transforms
 from torchvision.models import resnet18
 
 from clipedu import ImageTextDataset, SimpleTokenizer, TrainConfig
-from clipedu.environment import choose_device
+from clipedu.ground.environment import choose_device
 
 VOCABULARY, WIDTH, LAYERS, LENGTH, EMBEDDING = 5000, 256, 2, 77, 256
 NOTE = TrainConfig(epochs=10, batch_size=32, lr=1e-4, weight_decay=0.01, warmup=0, image_size=224, precision="fp32")

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from clipedu.environment import choose_device
-from clipedu.files import whole_file
+from clipedu.ground.environment import choose_device
+from clipedu.ground.files import whole_file
 
 FOLDER = Path(__file__).parent / "results"
 

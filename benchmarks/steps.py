@@ -17,7 +17,7 @@ from torchvision.models import resnet18
 
 from benchmarks.record import FOLDER, write_result
 from clipedu.classroom.measure import kept_bytes, seconds
-from clipedu.environment import choose_device
+from clipedu.ground.environment import choose_device
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYOUTS = {  # and whether torch.compile makes one program of the network

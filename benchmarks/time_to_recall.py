@@ -33,8 +33,8 @@ from benchmarks.note_loop import NOTE, NoteCLIP, NotePairs, note_transform, trai
 from benchmarks.record import FOLDER, write_result
 from benchmarks.turns import in_turn
 from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate, train
-from clipedu.history import Record
-from clipedu.pictures import open_pictures
+from clipedu.data.loading import open_pictures
+from clipedu.runs.history import Record
 
 
 def as_it_is(model: CLIP) -> None:

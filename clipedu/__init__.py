@@ -1,19 +1,24 @@
-"""clipedu: CLIP built from scratch, to be read beside the notebooks that import it."""
+"""clipedu: CLIP built from scratch, to be read beside the notebooks that import it.
 
-from clipedu.checkpoint import load_checkpoint, load_model, save_checkpoint
-from clipedu.data import ImageTextDataset
+The modules at this level are the ones that the notebooks teach, from `tokenizer` to `search`. What feeds, keeps and
+serves them has packages of its own: `data`, `runs`, `commands`, `classroom`, and `ground` under all.
+"""
+
+from clipedu.data.dataset import ImageTextDataset
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.errors import ClipEduError, PretrainedWeightsUnavailable
 from clipedu.evaluation import evaluate, recall_at_k, zero_shot_classify
+from clipedu.ground.errors import ClipEduError, PretrainedWeightsUnavailable
 from clipedu.loss import contrastive_loss
 from clipedu.model import CLIP, compute_similarity
 from clipedu.optimization import TrainConfig
+from clipedu.runs.checkpoint import load_checkpoint, load_model, save_checkpoint
 from clipedu.search import ImageIndex
 from clipedu.tokenizer import SimpleTokenizer
-from clipedu.training import train
+from clipedu.training import Callback, train, train_step
 
 __all__ = [
     "CLIP",
+    "Callback",
     "ClipEduError",
     "ImageEncoder",
     "ImageIndex",
@@ -30,5 +35,6 @@ __all__ = [
     "recall_at_k",
     "save_checkpoint",
     "train",
+    "train_step",
     "zero_shot_classify",
 ]

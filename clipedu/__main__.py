@@ -2,7 +2,7 @@
 
 import sys
 
-from clipedu.cli import main
+from clipedu.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,28 +11,29 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.loading import Pictures, image_batches, in_order, open_pictures
 from clipedu.encoders import ImageEncoder
-from clipedu.environment import cache_folder
-from clipedu.files import whole_file
+from clipedu.ground.environment import cache_folder
+from clipedu.ground.files import whole_file
 from clipedu.model import CLIP, inference
-from clipedu.pictures import Pictures, image_batches, in_order, open_pictures
 from clipedu.tokenizer import SimpleTokenizer
 
 BATCH_SIZE = 256
 
 
-def embed_images(model: CLIP, pictures: Tensor | Pictures) -> Tensor:
+def embed_images(model: CLIP, images: Tensor | Pictures) -> Tensor:
     """Embeddings `[N, E]` on the CPU of uint8 pictures `[N, 3, S, S]`, or of features `[N, output_dim]`."""
     device = model.logit_scale.device
-    batches = in_order(len(pictures), BATCH_SIZE)
-    parts = [model.get_image_features(images.to(device)).cpu() for images in image_batches(pictures, batches)]
+    batches = in_order(len(images), BATCH_SIZE)
+    parts = [model.get_image_features(batch.to(device)).cpu() for batch in image_batches(images, batches)]
     return torch.cat(parts)
 
 
 def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -> Tensor:
     """Embeddings `[T, E]` on the CPU."""
     device = model.logit_scale.device
-    # Texts of like length go together: less padding, half the time.
+    # Texts of similar length go together: less padding, half the time.
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     embedding = torch.empty(len(texts), model.shared_embedding_dim)
     for batch in in_order(len(texts), BATCH_SIZE):
@@ -43,11 +44,18 @@ def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -
     return embedding
 
 
+def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
+    """What the model is fed with: the dataset's pictures at its size, or features if its encoder is frozen."""
+    if model.image_encoder.frozen:
+        return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size)
+    return dataset.pictures(model.image_size)
+
+
 def frozen_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> Tensor:
     """The encoder's output for every picture, float32 `[N, output_dim]`: computed once, then read from disk.
 
-    The file's name is made of the encoder's weights, the picture size and the pictures' own bytes, so that a change
-    in any of them is never overlooked.
+    The file's name comes from the encoder's weights, the picture size and the pictures' own bytes, so that a change
+    in any of them leads to new features.
     """
     file = cache_folder() / f"{_key(encoder, paths, image_size)}.npy"
     features = _read_features(file, len(paths), encoder.output_dim)
@@ -63,7 +71,7 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
     parts = []
     bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
     with inference(encoder), bar:
-        for start in range(0, len(paths), 1024):  # decoded a part at a time, for the sake of memory
+        for start in range(0, len(paths), 1024):  # decoded a part at a time, to bound the memory
             pictures = open_pictures(paths[start : start + 1024], image_size)
             for images in image_batches(pictures, in_order(len(pictures), 64)):
                 parts.append(encoder(images.to(device)).float().cpu())
@@ -72,7 +80,7 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
 
 
 def _read_features(file: Path, count: int, dim: int) -> Tensor | None:
-    """None where the file is missing or damaged: then the features are computed again."""
+    """None if the file is missing or damaged: then the features are computed again."""
     try:
         features = torch.from_numpy(np.load(file, allow_pickle=False))
     except (OSError, ValueError, EOFError, TypeError):

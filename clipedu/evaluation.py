@@ -1,4 +1,4 @@
-"""How good is it? Retrieval in both directions, and classification without training (zero-shot)."""
+"""How good is a model? Retrieval in both directions, and classification without training (zero-shot)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipedu.data import ImageTextDataset
-from clipedu.embedding import embed_images, embed_texts, frozen_features
-from clipedu.errors import ConfigError
+from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.loading import Pictures
+from clipedu.data.records import languages
+from clipedu.embedding import embed_images, embed_texts, model_inputs
 from clipedu.model import CLIP, compute_similarity
-from clipedu.pictures import Pictures, open_pictures
-from clipedu.records import languages
 from clipedu.tokenizer import SimpleTokenizer
 
 Scores = dict[str, dict[str, float]]
@@ -24,7 +23,7 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
     """Share of queries whose right answer ranks among the first k.
 
     An image may have several captions: image -> text counts as right if any of them ranks within k, and text -> image
-    asks with each of them. Ties count against the model (a collapsed model, all similarities equal, scores 0 and
+    asks with each of them. Ties count against the model (a collapsed model, with all similarities equal, scores 0 and
     not 1), and so does NaN.
 
     Args:
@@ -34,14 +33,16 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
 
     Returns:
         `i2t_R@k` and `t2i_R@k` as fractions.
+
+    Raises:
+        ValueError: a similarity or a text_to_image other than described above.
     """
     images, texts = similarity.shape if similarity.ndim == 2 else (0, 0)
     fits = images > 0 and similarity.is_floating_point() and text_to_image.dtype == torch.int64
     if not fits or text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
-        raise ConfigError(
-            "similarity 必须是浮点数 [I, T]，text_to_image 必须给出每段文本对应的图像编号，且每张图像至少有一段文本",
-            "similarity must be floats [I, T]; text_to_image must name the image of every text, and every image must "
-            "have a text",
+        raise ValueError(
+            "similarity must be floats [I, T]; text_to_image must be int64 [T] with the index of each text's image, "
+            "and every image must have a text"
         )
     own = text_to_image == torch.arange(images)[:, None]  # (I, T)
     best_own = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
@@ -55,17 +56,17 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
 def zero_shot_classify(
     model: CLIP,
     tokenizer: SimpleTokenizer,
-    pictures: Tensor | Pictures,
+    images: Tensor | Pictures,
     class_names: Sequence[str],
     templates: Sequence[str] = TEMPLATES["en"],
 ) -> Tensor:
     """Probability of every class for every picture, `[N, C]`, from the classes' names alone.
 
-    Each name is put into every template; the embeddings of the sentences are averaged and brought back to length 1
+    Each name is put into every template; the embeddings of the sentences are averaged and scaled back to length 1
     (Radford et al. 2021, section 3.1.4).
     """
     classes = class_embeddings(model, tokenizer, class_names, templates)
-    similarity = compute_similarity(embed_images(model, pictures), classes)
+    similarity = compute_similarity(embed_images(model, images), classes)
     return (model.logit_scale.detach().exp().cpu() * similarity).softmax(dim=1)
 
 
@@ -78,24 +79,16 @@ def class_embeddings(
     return F.normalize(embedding.mean(dim=1), dim=-1)
 
 
-def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
-    """The dataset's pictures at the model's size, or, for a frozen encoder, its features."""
-    if model.image_encoder.frozen:
-        return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size)
-    return open_pictures(dataset.image_paths(), model.image_size)
-
-
 def evaluate(
-    model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, pictures: Tensor | Pictures | None = None
+    model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, images: Tensor | Pictures | None = None
 ) -> Scores:
     """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
 
     Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`, beside
-    `zero_shot_chance`. All values are fractions.
-    `pictures` are those of `model_inputs`, where they are at hand already.
+    `zero_shot_chance`. All values are fractions. `images` are those of `model_inputs`, if they are at hand already.
     """
-    pictures = model_inputs(model, dataset) if pictures is None else pictures
-    image_embedding = embed_images(model, pictures)
+    images = model_inputs(model, dataset) if images is None else images
+    image_embedding = embed_images(model, images)
     scores: Scores = {}
     for language in languages(dataset.language):
         texts, text_to_image = dataset.all_captions(language)
@@ -108,11 +101,10 @@ def evaluate(
 def _zero_shot_scores(
     model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, image_embedding: Tensor, language: str
 ) -> dict[str, float]:
-    names = dataset.classes[language]
-    labelled = [index for index, record in enumerate(dataset.records) if language in record.labels]
-    if len(names) < 2 or not labelled:
+    names, labels = dataset.classes[language], dataset.labels(language)
+    if len(names) < 2 or not labels:
         return {}
     classes = class_embeddings(model, tokenizer, names, TEMPLATES[language])
-    guesses = compute_similarity(image_embedding[labelled], classes).argmax(dim=1)
-    truth = torch.tensor([names.index(dataset.records[index].labels[language]) for index in labelled])
+    guesses = compute_similarity(image_embedding[list(labels)], classes).argmax(dim=1)
+    truth = torch.tensor([names.index(label) for label in labels.values()])
     return {"zero_shot_accuracy": (guesses == truth).float().mean().item(), "zero_shot_chance": 1 / len(names)}

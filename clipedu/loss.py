@@ -1,4 +1,4 @@
-"""The contrastive loss of CLIP (Radford et al. 2021, figure 3) and what large or repetitive batches ask of it."""
+"""The contrastive loss of CLIP (Radford et al. 2021, figure 3), and what large or repetitive batches need from it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-from clipedu.errors import ConfigError
 
 
 def contrastive_loss(
@@ -21,28 +19,31 @@ def contrastive_loss(
     chunk_size: int | None = None,
     gather: bool = False,
 ) -> Tensor:
-    """Mean of two cross entropies: which text belongs to each image, which image to each text.
+    """Mean of two cross entropies: which text belongs to each image, and which image to each text.
 
     Args:
         image_embedding: `[B, E]`, rows of length 1.
         text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
-        caption_ids: `[B]` int64; rows with equal ids share a caption and are all right answers for each other, not
-            false negatives: what counts is the probability of all of them together (as in Miech et al. 2020,
-            MIL-NCE). Targets spread evenly over them would change nothing, see notebook 04.
-        hard_negatives: `[M, E]`, further texts that belong to none of the images; they join the wrong answers of
+        caption_ids: `[B]` int64; rows with equal ids share a caption and are right answers for each other, not false
+            negatives: the loss takes the probability of all of them together (Miech et al. 2020, MIL-NCE). Spreading
+            the targets evenly over them instead would change nothing, see notebook 04.
+        hard_negatives: `[M, E]`, more texts, which belong to none of the images; they join the wrong answers of
             every image.
-        chunk_size: compute that many rows at a time and again in the backward pass: memory B * chunk_size
-            instead of B * B, same value and gradient.
-        gather: take the negatives of all processes (torch.distributed); each returns its own share, and the mean
-            of the shares over processes is the loss of the whole batch, as is the mean of their gradients.
+        chunk_size: compute that many rows at a time, and again in the backward pass: memory B * chunk_size instead
+            of B * B, same value and gradient.
+        gather: take the negatives of all processes (torch.distributed). Each process returns its own share; the mean
+            of the shares over processes is the loss of the whole batch, and the same holds for their gradients.
 
     Returns:
         A float32 scalar with gradient.
+
+    Raises:
+        ValueError: shapes that do not fit together, or a chunk_size below 1.
     """
     _check_shapes(image_embedding, text_embedding, logit_scale, caption_ids, hard_negatives)
     if chunk_size is not None and chunk_size < 1:
-        raise ConfigError(f"chunk_size={chunk_size} 应至少为 1", f"chunk_size={chunk_size} must be at least 1")
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     offset, all_images, all_texts = 0, image_embedding, text_embedding
     if gather:
         offset = dist.get_rank() * len(image_embedding)
@@ -52,7 +53,7 @@ def contrastive_loss(
 
     def loss_of_rows(start: int, stop: int) -> Tensor:
         rows = slice(start, stop)
-        with torch.autocast(image_embedding.device.type, enabled=False):  # a softmax over thousands wants float32
+        with torch.autocast(image_embedding.device.type, enabled=False):  # a softmax over thousands needs float32
             scale = logit_scale.float().exp()
             logits_per_image = scale * image_embedding[rows].float() @ candidates.float().T  # (b, N + M)
             logits_per_text = scale * text_embedding[rows].float() @ all_images.float().T  # (b, N)
@@ -65,7 +66,7 @@ def contrastive_loss(
     if chunk_size is None or chunk_size >= batch_size:  # a single chunk would save nothing and be computed twice
         return loss_of_rows(0, batch_size) / batch_size
     chunks = [(start, min(start + chunk_size, batch_size)) for start in range(0, batch_size, chunk_size)]
-    # Nothing here is random, and a state kept between two chunks' tables would keep glibc from using their place again.
+    # Nothing here is random, and a saved random state between two chunks keeps glibc from reusing their memory.
     losses = [
         checkpoint(loss_of_rows, start, stop, use_reentrant=False, preserve_rng_state=False) for start, stop in chunks
     ]
@@ -75,7 +76,8 @@ def contrastive_loss(
 def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
     """Every image-text pair judged by itself: do the two belong together? (Zhai et al. 2023, SigLIP, section 3.2)
 
-    No softmax, so no pair needs the rest of the batch; the bias starts near -10, for most pairs do not belong together.
+    There is no softmax, so no pair needs the rest of the batch. The bias starts near -10, since most pairs do not
+    belong together.
 
     Args:
         image_embedding: `[B, E]`, rows of length 1.
@@ -85,6 +87,9 @@ def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: T
 
     Returns:
         A float32 scalar with gradient: summed over all B * B pairs, divided by B.
+
+    Raises:
+        ValueError: shapes that do not fit together.
     """
     _check_shapes(image_embedding, text_embedding, logit_scale)
     with torch.autocast(image_embedding.device.type, enabled=False):
@@ -100,21 +105,18 @@ def _check_shapes(
     caption_ids: Tensor | None = None,
     hard_negatives: Tensor | None = None,
 ) -> None:
-    """ConfigError where they do not fit together: PyTorch would stretch some of them without a word."""
+    """ValueError where shapes do not fit together: PyTorch would broadcast some of them silently."""
     shape = image_embedding.shape
     if text_embedding.shape != shape or len(shape) != 2 or not len(image_embedding):
-        raise ConfigError(
-            f"两组嵌入的形状必须同为 [B, E]，得到 {list(shape)} 与 {list(text_embedding.shape)}",
-            f"both embeddings must be [B, E], not {list(shape)} and {list(text_embedding.shape)}",
-        )
+        raise ValueError(f"both embeddings must be [B, E], not {list(shape)} and {list(text_embedding.shape)}")
     fits = {
         "logit_scale": logit_scale.shape in ((), (1,)),
         "caption_ids [B]": caption_ids is None or caption_ids.shape == shape[:1],
         "hard_negatives [M, E]": hard_negatives is None or hard_negatives.shape[1:] == shape[1:],
     }
-    if not all(fits.values()):
-        wrong = ", ".join(name for name, is_right in fits.items() if not is_right)
-        raise ConfigError(f"形状与嵌入 {list(shape)} 不符：{wrong}", f"does not fit embeddings {list(shape)}: {wrong}")
+    for name, is_right in fits.items():
+        if not is_right:
+            raise ValueError(f"{name} does not fit embeddings of shape {list(shape)}")
 
 
 def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) -> Tensor:
@@ -134,7 +136,7 @@ def _gather(rows: Tensor) -> Tensor:
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """`_gather`, with a backward pass that brings each process the gradient all others have for its rows."""
+    """`_gather` with a backward pass that brings each process the gradients that all others have for its rows."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:

@@ -11,23 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.errors import ConfigError
 
 MAX_LOGIT_SCALE = math.log(100)
-MAX_EMBEDDING_DIM = 16_384
 FROZEN_DROPOUT = 0.2
 
 
 class CLIP(nn.Module):
     """Pictures and sentences as unit vectors of one space (Radford et al. 2021, figure 3).
 
-    The projections are linear and nothing else, as in the paper (section 2.3).
+    The projections are linear only, as in the paper (section 2.3).
 
     Args:
         image_encoder: `[B, 3, H, W]` to `[B, image_encoder.output_dim]`.
         text_encoder: `input_ids, attention_mask [B, T]` to `[B, text_encoder.output_dim]`.
         shared_embedding_dim: E, the dimension of the shared space.
         image_size: side in px of the square pictures that the model is meant for; `train` sets it.
+
+    Raises:
+        ValueError: a shared_embedding_dim below 1.
     """
 
     def __init__(
@@ -38,11 +39,8 @@ class CLIP(nn.Module):
         image_size: int = 224,
     ) -> None:
         super().__init__()
-        if not 1 <= shared_embedding_dim <= MAX_EMBEDDING_DIM:
-            raise ConfigError(
-                f"shared_embedding_dim={shared_embedding_dim} 应在 1 与 {MAX_EMBEDDING_DIM} 之间",
-                f"shared_embedding_dim={shared_embedding_dim} must be within 1 and {MAX_EMBEDDING_DIM}",
-            )
+        if shared_embedding_dim < 1:
+            raise ValueError(f"shared_embedding_dim must be at least 1, not {shared_embedding_dim}")
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
@@ -57,41 +55,43 @@ class CLIP(nn.Module):
     def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of the pictures and of the texts, each `[B, E]` float32 with rows of length 1.
 
-        `images` is `[B, 3, H, W]`, or `[B, output_dim]`: the frozen encoder's features, computed beforehand.
+        `images` is `[B, 3, H, W]`, or `[B, output_dim]`: the frozen encoder's features, computed in advance.
         """
-        return self._embed_images(images), self._embed_texts(input_ids, attention_mask)
+        return self.encode_images(images), self.encode_texts(input_ids, attention_mask)
 
-    def _embed_images(self, images: Tensor) -> Tensor:
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Embeddings `[B, E]` of the pictures (or features), with gradient."""
         features = images if images.ndim == 2 else self.image_encoder(images)
         # A frozen encoder gives the same features every epoch; dropping some of them keeps the rest from memorising.
         features = F.dropout(features, FROZEN_DROPOUT, self.training and self.image_encoder.frozen)
         return F.normalize(self.image_projection(features).float(), dim=-1)
 
-    def _embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embeddings `[B, E]` of the texts, with gradient."""
         return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)
 
     def get_image_features(self, images: Tensor) -> Tensor:
         """Embeddings `[B, E]` for use: no gradient, no dropout, batch norm with its running statistics."""
         with inference(self):
-            return self._embed_images(images)
+            return self.encode_images(images)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embeddings `[B, E]` for use: no gradient, no dropout."""
         with inference(self):
-            return self._embed_texts(input_ids, attention_mask)
+            return self.encode_texts(input_ids, attention_mask)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the scale within [1, 100], to be called after each optimizer step.
+        """Keep the scale within [1, 100]; call this after each optimizer step.
 
-        The upper limit is the paper's (section 2.5); below 1 a scale would only blur the cosines further.
+        The upper limit is the paper's (section 2.5); a scale below 1 would only blur the cosines further.
         """
         self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside; afterwards every module has its former mode back."""
+    """Evaluation mode without gradients inside the block; afterwards every module has its former mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

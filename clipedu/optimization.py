@@ -1,4 +1,4 @@
-"""What decides a run beside model and data: settings, optimizer, learning-rate schedule, precision."""
+"""What decides a run besides model and data: settings, optimizer, learning-rate schedule, precision."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.amp import GradScaler
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from clipedu.errors import ConfigError
+from clipedu.data.pictures import IMAGE_SIZES
+from clipedu.encoders import IMAGE_ENCODERS
+from clipedu.ground.errors import ConfigError
 from clipedu.model import CLIP
-from clipedu.pictures import IMAGE_SIZES
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What decides a run, beside model and data. The same config gives the same run.
+    """What decides a run besides model and data. The same config gives the same run.
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pairs per step, over all processes together.
         lr: peak learning rate, reached after `warmup` (a fraction of all steps), then a cosine down to 0.
-        image_lr_scale: the image encoder's share of `lr`; a pretrained one may want less than 1.
+        image_lr_scale: the image encoder's share of `lr`; a pretrained one may need less than 1.
         weight_decay: of AdamW, on matrices only.
         clip_norm: the gradient's norm is cut to this.
         image_size: side of the pictures in px.
-        seed: of the order of the data, the captions drawn, and dropout.
+        seed: of the order of the data and of dropout; the command line also gives it to the dataset, for the captions.
         device: `auto`, or as torch names it.
         precision: `fp32`, `bf16`, `fp16`; `auto` takes bf16 where that is faster, else fp16 on CUDA, else fp32.
+
+    Raises:
+        ConfigError: a value outside its range.
     """
 
     epochs: int = 10
@@ -50,27 +57,68 @@ class TrainConfig:
             "epochs": (1, 10**6),
             "batch_size": (2, 10**6),
             "image_size": (IMAGE_SIZES[0], IMAGE_SIZES[-1]),
-            "seed": (0, 2**32 - 1),  # torch's end at 64 bits, and a run multiplies its own
+            "seed": (0, 2**32 - 1),  # torch's seeds end at 64 bits, and a run multiplies its own
             **dict.fromkeys(("lr", "image_lr_scale", "weight_decay", "clip_norm"), (0, 10**6)),
         }
         for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if not least <= value <= most:  # nor is NaN
+            if not least <= value <= most:  # NaN is not within any limits either
                 raise ConfigError(
                     f"{name}={value} 无效：应在 {least} 与 {most} 之间",
-                    f"{name}={value} makes no sense: it must be within {least} and {most}",
+                    f"{name}={value} makes no sense: it must be between {least} and {most}",
                 )
-        if self.precision not in ("auto", "fp32", "bf16", "fp16") or not 0 <= self.warmup < 1:
+        if self.precision not in PRECISIONS or not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"precision={self.precision!r} 或 warmup={self.warmup} 无效",
                 f"precision={self.precision!r} or warmup={self.warmup} makes no sense",
             )
 
 
-def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
-    """AdamW; no weight decay on biases, norms and `logit_scale` (chosen by shape) nor on position embeddings.
+@dataclass
+class OptimizationState:
+    """What a training step changes besides the model: AdamW's averages, the schedule's place, fp16's loss scale."""
 
-    The image encoder learns at `config.image_lr_scale` times the rate of all else, which is that of the first group.
+    optimizer: Optimizer
+    scheduler: LambdaLR
+    scaler: GradScaler
+    precision: torch.dtype
+
+    @classmethod
+    def start(cls, model: CLIP, config: TrainConfig, steps: int) -> OptimizationState:
+        """The state before the first of `steps` steps, for a model that is already on its device."""
+        device = model.logit_scale.device
+        optimizer = make_optimizer(model, config)
+        precision = choose_precision(config.precision, device, model.image_encoder.model_name)
+        scaler = GradScaler(device.type, enabled=precision == torch.float16)
+        return cls(optimizer, make_scheduler(optimizer, config, steps), scaler, precision)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned; ValueError where it belongs to a model of another size."""
+        self.optimizer.load_state_dict(content["optimizer"])  # compares the number of tensors, not their sizes
+        for weights, averages in self.optimizer.state.items():
+            if any(tensor.shape not in (weights.shape, ()) for tensor in averages.values()):
+                raise ValueError("the optimizer's sizes are not the model's")
+        self.scheduler.load_state_dict(content["scheduler"])
+        self.scaler.load_state_dict(content["scaler"])
+
+
+def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
+    """AdamW without weight decay on biases, norms and `logit_scale` (chosen by shape) and on position embeddings.
+
+    The image encoder learns at `config.image_lr_scale` times the rate of everything else; the first
+    group has the latter.
     """
     positions, image_encoder = model.text_encoder.position_embedding.weight, set(model.image_encoder.parameters())
     groups: dict[tuple[float, float], list[Parameter]] = {}
@@ -78,7 +126,7 @@ def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
         if parameter.requires_grad:
             lr = config.lr * (config.image_lr_scale if parameter in image_encoder else 1)
             decay = 0.0 if parameter.ndim <= 1 or parameter is positions else config.weight_decay
-            groups.setdefault((lr, decay), []).append(parameter)  # logit_scale comes first of all
+            groups.setdefault((lr, decay), []).append(parameter)  # logit_scale comes first
     settings = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
     return AdamW(settings, lr=config.lr, fused=model.logit_scale.device.type in ("cpu", "cuda"))
 
@@ -100,13 +148,12 @@ def choose_precision(name: str, device: torch.device, image_encoder: str = "resn
     if name == "auto" and device.type == "cuda":
         name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     elif name == "auto":
-        # EfficientNet's depthwise convolutions were slower in bf16 on the CPU that we tried.
-        pays = device.type == "cpu" and image_encoder.startswith("resnet") and _cpu_has_bf16()
+        pays = device.type == "cpu" and IMAGE_ENCODERS[image_encoder].bf16_pays_on_cpu and _cpu_has_bf16()
         name = "bf16" if pays else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor has bf16 instructions: without them it would only imitate bf16, slowly."""
+    """Whether the processor has bf16 instructions; without them it would only emulate bf16, slowly."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

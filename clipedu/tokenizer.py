@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from clipedu.errors import ConfigError, TokenizerError
-from clipedu.files import read_text, whole_file
+from clipedu.ground.errors import TokenizerError
+from clipedu.ground.files import read_text, whole_file
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 PAD, UNK, CLS, SEP = range(4)
@@ -28,17 +28,27 @@ class SimpleTokenizer:
     """Words to ids and back. English is split at spaces and punctuation, Chinese into single characters.
 
     `[PAD]=0 [UNK]=1 [CLS]=2 [SEP]=3`; the words follow, the most frequent first.
+
+    Args:
+        vocab_size: how many ids there may be at most, the special tokens included.
+
+    Raises:
+        ValueError: a vocab_size that leaves no room for a word.
     """
 
     def __init__(self, vocab_size: int = 5000) -> None:
         if vocab_size <= len(SPECIAL_TOKENS):
-            raise ConfigError(
-                f"vocab_size={vocab_size} 太小：四个特殊词元之外至少要容下一个词",
-                f"vocab_size={vocab_size} is too small: it must hold the four special tokens and a word",
-            )
+            raise ValueError(f"vocab_size={vocab_size} leaves no room for a word beside the four special tokens")
         self.vocab_size = vocab_size
         self.id_to_token: list[str] = []
         self.token_to_id: dict[str, int] = {}
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], vocab_size: int = 5000) -> SimpleTokenizer:
+        """A tokenizer with the vocabulary of `texts`."""
+        tokenizer = cls(vocab_size)
+        tokenizer.build_vocab(texts)
+        return tokenizer
 
     def __len__(self) -> int:
         """Number of ids in use: the special tokens and the words (0 before `build_vocab`)."""
@@ -59,15 +69,13 @@ class SimpleTokenizer:
 
     @staticmethod
     def tokenize_text(text: str) -> list[str]:
-        """Lower-cased words without punctuation ("Don't!" -> dont); every Chinese character on its own."""
+        """Lower-case words without punctuation ("Don't!" -> dont); every Chinese character on its own."""
         if not isinstance(text, str):
-            raise TokenizerError(
-                f"文本必须是字符串，得到的是 {type(text).__name__}", f"a text must be a str, not {type(text).__name__}"
-            )
+            raise TypeError(f"a text must be a str, not {type(text).__name__}")
         # NFKC makes full-width letters and digits, as Chinese keyboards produce them, plain ones.
         text = unicodedata.normalize("NFKC", text).lower()
         text = _APOSTROPHES.sub("", text)
-        return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: what meets now may make one letter
+        return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: neighbours may now join into one letter
 
     def encode(self, text: str) -> list[int]:
         """`[CLS] words [SEP]` as ids, without padding or truncation."""
@@ -98,15 +106,15 @@ class SimpleTokenizer:
             `input_ids` and `attention_mask` (1 for tokens, 0 for padding).
 
         Raises:
-            TokenizerError: no vocabulary yet; something that is no text; rows of unequal length as a tensor.
-            ConfigError: a value outside those named above.
+            TokenizerError: no vocabulary yet.
+            TypeError: something that is not a str.
+            ValueError: an argument outside those named above; rows of unequal length as a tensor.
         """
         if padding not in ("max_length", "longest", False) or return_tensors not in ("pt", None) or max_length < 2:
-            raise ConfigError(
-                f"无法识别的参数：padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
-                f"cannot use padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}",
+            raise ValueError(
+                f"cannot use padding={padding!r} return_tensors={return_tensors!r} max_length={max_length}"
             )
-        rows = [self.encode(one) for one in ([text] if isinstance(text, str) else text)]
+        rows = [self.encode(item) for item in ([text] if isinstance(text, str) else text)]
         if truncation:
             rows = [row if len(row) <= max_length else [*row[: max_length - 1], SEP] for row in rows]
         width = {"max_length": max_length, "longest": max(map(len, rows), default=0), False: 0}[padding]
@@ -115,37 +123,37 @@ class SimpleTokenizer:
         if return_tensors is None:
             return {"input_ids": input_ids, "attention_mask": attention_mask}
         if len({len(row) for row in input_ids}) > 1:
-            raise TokenizerError(
-                "各行长度不同，无法组成张量：请用 padding='longest' 并保留 truncation=True",
-                "rows of different lengths make no tensor: use padding='longest' and keep truncation=True",
+            raise ValueError(
+                "rows of different lengths do not make a tensor: use padding='longest' and keep truncation=True"
             )
         shape = len(rows), len(input_ids[0]) if rows else width
         tensors = {"input_ids": input_ids, "attention_mask": attention_mask}
         return {name: torch.tensor(lists, dtype=torch.int64).view(shape) for name, lists in tensors.items()}
 
     def decode(self, ids: Iterable[int] | torch.Tensor) -> str:
-        """The text of `ids` without `[PAD]`, `[CLS]`, `[SEP]`; no spaces beside Chinese characters."""
+        """The text of `ids` without `[PAD]`, `[CLS]`, `[SEP]`; no spaces beside Chinese characters.
+
+        Raises:
+            ValueError: an id that is not in the vocabulary.
+        """
         text = ""
         for index in ids.tolist() if isinstance(ids, torch.Tensor) else ids:
             if index in (PAD, CLS, SEP):
                 continue
             if not 0 <= index < len(self):
-                raise TokenizerError(
-                    f"编号 {index} 不在词表里（共 {len(self)} 个）：它来自另一个分词器吗？",
-                    f"the vocabulary of {len(self)} has no id {index}: does it come from another tokenizer?",
-                )
+                raise ValueError(f"id {index} is not in the vocabulary of {len(self)}: is it another tokenizer's?")
             token = self.id_to_token[index]
-            glued = not text or _IS_HAN.match(token) or _IS_HAN.match(text[-1])
-            text += token if glued else f" {token}"
+            no_space = not text or _IS_HAN.match(token) or _IS_HAN.match(text[-1])
+            text += token if no_space else f" {token}"
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        """All that makes this tokenizer, for JSON or a checkpoint."""
+        """Everything that makes up this tokenizer, for JSON or a checkpoint."""
         return {"vocab_size": self.vocab_size, "words": self.id_to_token[len(SPECIAL_TOKENS) :]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SimpleTokenizer:
-        """What `to_dict` gave; TokenizerError where it is damaged."""
+        """The tokenizer of what `to_dict` returned; TokenizerError if that is damaged."""
         try:
             words, vocab_size = content["words"], content["vocab_size"]
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -153,7 +161,7 @@ class SimpleTokenizer:
             if len({*words, *SPECIAL_TOKENS}) != len(words) + len(SPECIAL_TOKENS):
                 raise ValueError("a word occurs twice")
             if not isinstance(vocab_size, int) or vocab_size < len(words) + len(SPECIAL_TOKENS):
-                raise ValueError(f"vocab_size={vocab_size!r:.40} is too small for {len(words)} words, or no number")
+                raise ValueError(f"vocab_size={vocab_size!r:.40} does not hold {len(words)} words")
             tokenizer = cls(vocab_size)
         except (KeyError, TypeError, ValueError) as error:
             raise TokenizerError(f"词表已损坏：{error}", f"the vocabulary is damaged: {error}") from error
@@ -167,7 +175,7 @@ class SimpleTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> SimpleTokenizer:
-        """Read what `save` wrote; TokenizerError where the file is missing or damaged."""
+        """Read what `save` wrote; TokenizerError if the file is missing or damaged."""
         try:
             return cls.from_dict(json.loads(read_text(Path(path))))
         except (OSError, ValueError, RecursionError) as error:

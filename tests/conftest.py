@@ -10,8 +10,8 @@ import torch
 from hypothesis import settings
 
 from clipedu import CLIP, ImageEncoder, SimpleTokenizer, TextEncoder
-from clipedu.files import write_records
-from clipedu.scenes import COLOURS, SHAPES, draw_scene, random_scene
+from clipedu.data.records import write_records
+from clipedu.data.scenes import COLOURS, SHAPES, draw_scene, random_scene
 
 ROOT = Path(__file__).parent.parent
 

@@ -41,10 +41,10 @@ import torch
 from PIL import Image
 
 from clipedu import ImageEncoder, load_checkpoint
-from clipedu.cli import INTERRUPTED, USER_ERROR, main
+from clipedu.commands.main import INTERRUPTED, USER_ERROR, main
 from clipedu.embedding import frozen_features
-from clipedu.errors import ClipEduError
-from clipedu.files import lock, whole_file
+from clipedu.ground.errors import ClipEduError
+from clipedu.ground.files import lock, whole_file
 from tests.conftest import ROOT, draw_dataset
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -109,7 +109,7 @@ def tasks(root: Path) -> dict[str, Task]:
         return main(["train", "--data-dir", str(data), "--run-dir", str(folder / "run"), *SMALL])
 
     def streamed(folder: Path) -> int:
-        with patch("clipedu.pictures.MEMORY_LIMIT", 0):
+        with patch("clipedu.data.pictures.MEMORY_LIMIT", 0):
             return training(folder)
 
     def features(folder: Path) -> int:
@@ -133,13 +133,13 @@ def tasks(root: Path) -> dict[str, Task]:
             return main(["search", "--run-dir", str(trained), "--images", str(data / "images"), "a red circle"])
 
     def dataset(folder: Path) -> int:
-        with patch("clipedu.scenes.SPLIT_SIZES", {"val": 8, "test": 8, "novel": 8, "train": 40}):
+        with patch("clipedu.data.scenes.SPLIT_SIZES", {"val": 8, "test": 8, "novel": 8, "train": 40}):
             return main(["create-dataset", "--out", str(folder / "set")])
 
     def imported(folder: Path) -> int:
         return main(["import-captions", "--out", str(folder), "--english", str(captions)])
 
-    training_writes = "clipedu.checkpoint.whole_file", "clipedu.training.whole_file"
+    training_writes = "clipedu.runs.checkpoint.whole_file", "clipedu.training.whole_file"
     cache_writes = ("clipedu.embedding.whole_file",)
     return {
         "training": Task("训练 · training", training, training_writes, trains=True),

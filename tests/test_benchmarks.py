@@ -36,9 +36,9 @@ from benchmarks import (
     turns,
 )
 from clipedu import CLIP, ImageEncoder, ImageTextDataset, TextEncoder, TrainConfig, contrastive_loss
-from clipedu.arguments import build_parser
 from clipedu.classroom import recorded
-from clipedu.errors import ConfigError
+from clipedu.commands.arguments import build_parser
+from clipedu.ground.errors import ConfigError
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
 RESULTS = ROOT / "benchmarks" / "results"

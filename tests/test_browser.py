@@ -32,9 +32,9 @@ from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sy
 
 from clipedu import contrastive_loss, load_model
 from clipedu.classroom.lessons import RUN_DIR, eight_pairs
+from clipedu.data.loading import open_pictures
+from clipedu.data.records import write_records
 from clipedu.embedding import embed_images, embed_texts
-from clipedu.files import write_records
-from clipedu.pictures import open_pictures
 from tests.conftest import ROOT
 from tests.lessons import FOLDER, NOTEBOOKS, Lesson, executed, with_seed
 
@@ -374,8 +374,8 @@ import torch
 from clipedu import ImageTextDataset
 from clipedu.classroom import check, card, dashboard, environment_card, explore, lessons, plots, show_source
 from clipedu.classroom.recorded import Recording
-from clipedu.environment import Check
-from clipedu.errors import ClipEduError, DatasetError
+from clipedu.ground.environment import Check
+from clipedu.ground.errors import ClipEduError, DatasetError
 
 record = ImageTextDataset("hostile", language="both").records[0]
 (english, dollars, half), (chinese,), label = record.captions["en"], record.captions["zh"], record.labels["en"]

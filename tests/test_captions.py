@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clipedu.captions import import_captions, read_captions
-from clipedu.errors import ClipEduError, DatasetError
-from clipedu.records import read_records
+from clipedu.data.captions import import_captions, read_captions
+from clipedu.data.records import read_records
+from clipedu.ground.errors import ClipEduError, DatasetError
 
 NAMES = [f"100{k}_ab{k}" for k in range(1, 5)]
 FILES = {

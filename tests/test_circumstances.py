@@ -16,7 +16,7 @@ from IPython.display import display
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from clipedu.classroom import lessons
-from clipedu.errors import DatasetError
+from clipedu.ground.errors import DatasetError
 from tests import circumstances
 from tests.circumstances import CARD, CIRCUMSTANCES, FELL, FINE, NOT_TRIED, Place, attempt, judge, prepared
 from tests.conftest import ROOT

@@ -42,7 +42,7 @@ from clipedu.classroom.execute import WIDGET, execute
 from clipedu.classroom.measure import kept_bytes, seconds, step_memory
 from clipedu.classroom.plots.drawing import COSINE_MAP, font_for
 from clipedu.classroom.widgets import Dashboard
-from clipedu.errors import ClipEduError, ConfigError, DatasetError
+from clipedu.ground.errors import ClipEduError, ConfigError, DatasetError
 from clipedu.loss import contrastive_loss
 from tests.conftest import ROOT
 
@@ -601,8 +601,8 @@ def test_environment_card_shows_every_line_and_no_path() -> None:
 
 
 def test_environment_card_shows_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipedu.environment.CJK_FONTS", ())
-    monkeypatch.setattr("clipedu.environment._PACKAGES", ("no-such-package",))
+    monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
+    monkeypatch.setattr("clipedu.ground.environment._PACKAGES", ("no-such-package",))
     monkeypatch.setattr("clipedu.classroom.lessons.ROOT", Path("<elsewhere>"))
     shown = environment_card()
     for name in ("no-such-package", "Chinese font", "sample_data"):

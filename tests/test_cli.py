@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clipedu import load_checkpoint
-from clipedu.cli import main
+from clipedu.commands.main import main
 from tests.conftest import ROOT
 
 SMALL = ["--pretrained", "none", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]

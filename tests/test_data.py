@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from clipedu import ImageTextDataset
-from clipedu.errors import ConfigError, DatasetError
-from clipedu.pictures import Pictures, epoch_batches, image_batches, in_order, load_image, load_pixels, open_pictures
-from clipedu.records import read_records
+from clipedu.data.loading import Pictures, epoch_batches, image_batches, in_order, open_pictures
+from clipedu.data.pictures import load_image, load_pixels
+from clipedu.data.records import read_records
+from clipedu.ground.errors import ConfigError, DatasetError
 
 
 def write(folder: Path, records: Any) -> Path:
@@ -247,7 +248,7 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
         again = open_pictures(paths, 32)
     assert isinstance(again, torch.Tensor)
     assert torch.equal(again, held)
-    monkeypatch.setattr("clipedu.pictures.MEMORY_LIMIT", 1000)
+    monkeypatch.setattr("clipedu.data.pictures.MEMORY_LIMIT", 1000)
     streamed = open_pictures(paths, 32)
     assert isinstance(streamed, Pictures)
     batches = epoch_batches(20, 6, seed=0, epoch=1)

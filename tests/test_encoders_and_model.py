@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from clipedu import CLIP, ImageEncoder, PretrainedWeightsUnavailable, TextEncoder, compute_similarity, contrastive_loss
-from clipedu.errors import ConfigError
+from clipedu.ground.errors import ConfigError
 
 
 def text_batch(lengths: list[int], width: int, vocab_size: int = 50) -> tuple[Tensor, Tensor]:

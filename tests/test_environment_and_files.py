@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipedu.environment import check_environment, choose_device, clear_gpu_cache, gpu_memory
-from clipedu.errors import ClipEduError, ConfigError, DatasetError
-from clipedu.files import inside, whole_file, whole_folder
+from clipedu.commands.check import check_environment
+from clipedu.ground.environment import choose_device, clear_gpu_cache, gpu_memory
+from clipedu.ground.errors import ClipEduError, ConfigError, DatasetError
+from clipedu.ground.files import inside, whole_file, whole_folder
 from tests.conftest import ROOT
 
 
@@ -29,9 +30,9 @@ def test_gpu_report_without_a_gpu_is_zero() -> None:
 
 
 def test_every_failed_check_has_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipedu.emoji._FONTS", ())
-    monkeypatch.setattr("clipedu.environment.CJK_FONTS", ())
-    monkeypatch.setattr("clipedu.environment._PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("clipedu.data.emoji._FONTS", ())
+    monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
+    monkeypatch.setattr("clipedu.ground.environment._PACKAGES", ("torch", "no-such-package"))
     failed = {check.name: str(check) for check in check_environment(tmp_path) if not check.ok}
     assert {"no-such-package", "sample_data", "Chinese font", "emoji font"} <= set(failed)
     for line in failed.values():

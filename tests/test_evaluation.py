@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from clipedu import ImageTextDataset, compute_similarity, evaluate, recall_at_k, zero_shot_classify
-from clipedu.errors import ConfigError
-from clipedu.evaluation import model_inputs
+from clipedu.embedding import model_inputs
+from clipedu.ground.errors import ConfigError
 from clipedu.search import nearest
 from tests.conftest import small_model, tokenizer_of
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from clipedu import ImageTextDataset, SimpleTokenizer
-from clipedu.cli import main
+from clipedu.commands.main import main
 
 
 def test_all_records_are_sound(flickr8k: Path) -> None:

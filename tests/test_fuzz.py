@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipedu import ImageTextDataset, SimpleTokenizer, compute_similarity, contrastive_loss, recall_at_k
-from clipedu.captions import read_captions
-from clipedu.errors import ClipEduError, ConfigError, DatasetError, MissingSplitError, TokenizerError
-from clipedu.files import inside
+from clipedu.data.captions import read_captions
+from clipedu.data.pictures import load_image
+from clipedu.data.records import read_records
+from clipedu.ground.errors import ClipEduError, ConfigError, DatasetError, MissingSplitError, TokenizerError
+from clipedu.ground.files import inside
 from clipedu.loss import sigmoid_loss
-from clipedu.pictures import load_image
-from clipedu.records import read_records
 from tests.test_loss import loop_loss, rounding
 
 # ------------------------------------------------------------------------------------------------------ tokenizer

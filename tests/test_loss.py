@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipedu import contrastive_loss
-from clipedu.errors import ConfigError
+from clipedu.ground.errors import ConfigError
 from clipedu.loss import sigmoid_loss
 
 SCALE = torch.tensor(math.log(1 / 0.07))

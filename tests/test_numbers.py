@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from clipedu import CLIP, ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
+from clipedu.data.pictures import IMAGE_SIZES
+from clipedu.data.records import write_records
 from clipedu.embedding import frozen_features
-from clipedu.errors import TrainingError
-from clipedu.files import write_records
+from clipedu.ground.errors import TrainingError
 from clipedu.model import MAX_LOGIT_SCALE
-from clipedu.pictures import IMAGE_SIZES
 from clipedu.training import _Run
 from tests.conftest import ROOT, small_model, tokenizer_of
 from tests.test_loss import SCALE, loop_loss, rounding, unit

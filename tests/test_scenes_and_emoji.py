@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from clipedu.emoji import create_emoji, draw_emoji, emoji_names, find_emoji_font
-from clipedu.errors import ClipEduError
-from clipedu.records import Record, read_records
-from clipedu.scenes import (
+from clipedu.data.emoji import create_emoji, draw_emoji, emoji_names, find_emoji_font
+from clipedu.data.records import Record, read_records
+from clipedu.data.scenes import (
     COLOURS,
     NOVEL_PAIRS,
     RELATIONS,
@@ -24,6 +23,7 @@ from clipedu.scenes import (
     random_scene,
     random_scenes,
 )
+from clipedu.ground.errors import ClipEduError
 
 SCENES = list(random_scenes(0))
 ENGLISH = re.compile(
@@ -170,7 +170,7 @@ def test_names_are_official_and_in_both_languages() -> None:
 
 
 def test_no_font_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("clipedu.emoji._FONTS", ())
+    monkeypatch.setattr("clipedu.data.emoji._FONTS", ())
     with pytest.raises(ClipEduError, match="apt install fonts-noto-color-emoji"):
         create_emoji(tmp_path / "emoji")
     assert not list(tmp_path.glob("*emoji*"))
@@ -186,8 +186,8 @@ def test_drawn_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixel[0] > 150 > pixel[1]
     assert draw_emoji("🍎🍎🍎", font) is None
     some = [name for name in emoji_names() if "cat" in name[1]]
-    monkeypatch.setattr("clipedu.emoji.emoji_names", lambda: some)
-    monkeypatch.setattr("clipedu.emoji.HELD_OUT", {"val": 2, "test": 3})
+    monkeypatch.setattr("clipedu.data.emoji.emoji_names", lambda: some)
+    monkeypatch.setattr("clipedu.data.emoji.HELD_OUT", {"val": 2, "test": 3})
     create_emoji(tmp_path / "one")
     create_emoji(tmp_path / "two")
     one, two = read_records(tmp_path / "one"), read_records(tmp_path / "two")

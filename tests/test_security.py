@@ -29,7 +29,8 @@ from PIL import Image
 from clipedu.classroom import plots
 from clipedu.classroom.plots.drawing import plain
 from clipedu.classroom.view import View
-from clipedu.search import Hit, draw_hits
+from clipedu.commands.reports import draw_hits
+from clipedu.search import Hit
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipedu import SimpleTokenizer
-from clipedu.errors import ConfigError, TokenizerError
+from clipedu.ground.errors import ConfigError, TokenizerError
 
 TEXTS = ["A red circle, a RED square.", "a blue circle", "一个红色的圆", "红色的小正方形"]
 

@@ -21,11 +21,10 @@ from clipedu import (
     save_checkpoint,
     train,
 )
-from clipedu.checkpoint import clear_run, find_checkpoint, newest_epoch
-from clipedu.embedding import embed_images, embed_texts
-from clipedu.errors import CheckpointError, ClipEduError, ConfigError, TrainingError
-from clipedu.evaluation import model_inputs
+from clipedu.embedding import embed_images, embed_texts, model_inputs
+from clipedu.ground.errors import CheckpointError, ClipEduError, ConfigError, TrainingError
 from clipedu.optimization import choose_precision, make_optimizer, make_scheduler
+from clipedu.runs.folder import clear_run, find_checkpoint, newest_epoch
 from tests.conftest import draw_dataset, small_model, tokenizer_of
 
 QUICK = TrainConfig(epochs=3, batch_size=8, image_size=32, device="cpu", precision="fp32")

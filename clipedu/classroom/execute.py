@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from clipedu.files import whole_file
+from clipedu.ground.files import whole_file
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

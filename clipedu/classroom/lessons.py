@@ -13,21 +13,23 @@ import torch
 from IPython.display import display
 from PIL import Image
 
-from clipedu.checkpoint import clear_run, load_model
 from clipedu.classroom.plots import loss_curve
 from clipedu.classroom.source import ROOT
 from clipedu.classroom.view import View, both
 from clipedu.classroom.widgets import TrainingMonitor
-from clipedu.data import ImageTextDataset
+from clipedu.commands.check import check_environment
+from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.pictures import load_image
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.environment import cache_folder, check_environment
-from clipedu.errors import DatasetError
-from clipedu.files import whole_file
+from clipedu.ground.environment import cache_folder
+from clipedu.ground.errors import DatasetError
+from clipedu.ground.files import whole_file
 from clipedu.model import CLIP
 from clipedu.optimization import TrainConfig
-from clipedu.pictures import load_image
+from clipedu.runs.checkpoint import load_model
+from clipedu.runs.folder import clear_run
 from clipedu.tokenizer import SimpleTokenizer
-from clipedu.training import train
+from clipedu.training import Callback, train
 
 
 def _run_dir() -> Path:
@@ -91,15 +93,16 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         clear_run(run_dir)  # a run that was broken off: it takes a minute only, and its curve shall be whole
         losses.unlink(missing_ok=True)
         train_set = ImageTextDataset(sample_data(), "train", "both")
-        tokenizer = SimpleTokenizer()
-        tokenizer.build_vocab(train_set.all_captions()[0])
+        tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
         torch.manual_seed(config.seed)
         text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
         model = CLIP(ImageEncoder("efficientnet_lite0", pretrained=True), text_encoder)
         steps = config.epochs * (len(train_set) // config.batch_size)
         monitor = TrainingMonitor(steps, chance)
         display(monitor)
-        history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[monitor])
+        history = train(
+            model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[Callback(on_step=monitor)]
+        )
         monitor.close()
         if len(history) < config.epochs:
             raise KeyboardInterrupt  # the stop button: `train` keeps what it has, but there is no model to go on with

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from clipedu.classroom.source import ROOT
-from clipedu.errors import ConfigError
+from clipedu.ground.errors import ConfigError
 
 FOLDER = ROOT / "benchmarks" / "results"
 

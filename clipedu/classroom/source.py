@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import clipedu
-from clipedu.errors import ConfigError
+from clipedu.ground.errors import ConfigError
 
 ROOT = Path(clipedu.__file__).parent.parent
 

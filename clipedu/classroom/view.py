@@ -9,7 +9,7 @@ from typing import Any
 from IPython import get_ipython
 from IPython.display import display
 
-from clipedu.errors import ClipEduError
+from clipedu.ground.errors import ClipEduError
 
 _BORDERS = {True: "#009E73", False: "#D55E00", None: "#E69F00"}  # Okabe and Ito's green, vermillion, orange
 _MARKS = {True: "[OK]", False: "[FAIL]", None: "[…]"}

@@ -11,8 +11,8 @@ import ipywidgets
 
 from clipedu.classroom.plots import curves, loss_curve
 from clipedu.classroom.view import View, card
-from clipedu.errors import ClipEduError
-from clipedu.history import Record
+from clipedu.ground.errors import ClipEduError
+from clipedu.runs.history import StepRecord
 
 
 class Log(NamedTuple):
@@ -98,7 +98,7 @@ class _Pace:
 
 
 class TrainingMonitor(ipywidgets.VBox):
-    """A callback for `train`: a bar, a line of numbers and the loss so far, redrawn at most twice a second.
+    """For `Callback(on_step=...)`: a bar, a line of numbers and the loss so far, redrawn at most twice a second.
 
     Args:
         steps: of the whole run.
@@ -111,9 +111,7 @@ class TrainingMonitor(ipywidgets.VBox):
         self.line, self.curve = ipywidgets.Label(), ipywidgets.HTML()
         super().__init__([self.bar, self.line, self.curve])
 
-    def __call__(self, record: Record) -> None:
-        if "val" in record:
-            return
+    def __call__(self, record: StepRecord) -> None:
         self.losses.append(record["loss"])
         self.bar.value = record["step"]
         if self.pace.is_due() or record["step"] == self.bar.max:

@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 from clipedu import CLIP, SimpleTokenizer, load_checkpoint, load_model, save_checkpoint
-from clipedu.arguments import build_parser
-from clipedu.cli import main
-from clipedu.pictures import load_image
-from clipedu.records import MAX_CAPTION, read_records
+from clipedu.commands.arguments import build_parser
+from clipedu.commands.main import main
+from clipedu.data.pictures import load_image
+from clipedu.data.records import MAX_CAPTION, read_records
 from clipedu.search import MAX_DRAWN
 from tests.conftest import small_model, tokenizer_of
 

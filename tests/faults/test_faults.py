@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from clipedu import load_model
-from clipedu.cli import main
-from clipedu.errors import ClipEduError
+from clipedu.commands.main import main
+from clipedu.ground.errors import ClipEduError
 from tests.conftest import ROOT
 from tests.faults.corpus import CASES, Case, Sound, Stage, flags, make_sound
 
@@ -123,7 +123,8 @@ def test_fault(
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path_factory.mktemp("cache")))  # a search may leave features there
     if case.group != "checkpoints":  # reading the sound one again for each case would take a minute
         monkeypatch.setattr(
-            "clipedu.cli.load_model", lambda path: sound.model if path == sound.folder / "run" else load_model(path)
+            "clipedu.commands.main.load_model",
+            lambda path: sound.model if path == sound.folder / "run" else load_model(path),
         )
     case.make(stage)
     before = snapshot(tmp_path)

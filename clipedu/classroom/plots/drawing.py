@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from clipedu.classroom.view import View
-from clipedu.environment import find_cjk_font
-from clipedu.pictures import load_image
+from clipedu.data.pictures import load_image
+from clipedu.ground.environment import find_cjk_font
 
 IMAGE_COLOUR = "#0072B2"  # the palette of Okabe and Ito, made for the colour-blind
 TEXT_COLOUR = "#D55E00"

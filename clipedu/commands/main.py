@@ -13,21 +13,29 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from clipedu.arguments import build_parser, dashed, fill_in_defaults
-from clipedu.captions import import_captions
-from clipedu.checkpoint import checkpoint_folder, clear_run, find_checkpoint, load_model, newest_epoch
-from clipedu.data import ImageTextDataset
-from clipedu.emoji import create_emoji
+from clipedu.commands.arguments import build_parser, dashed, fill_in_defaults
+from clipedu.commands.check import check_environment
+from clipedu.commands.reports import describe_matches, draw_hits, plot_training_curve, score_table
+from clipedu.data.captions import import_captions
+from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.emoji import create_emoji
+from clipedu.data.scenes import create_scenes
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.environment import check_environment, choose_device, gpu_memory, is_first_process, say
-from clipedu.errors import CheckpointError, ClipEduError, ConfigError, MissingSplitError, PretrainedWeightsUnavailable
-from clipedu.evaluation import Scores, evaluate
-from clipedu.files import check_writable, whole_file
-from clipedu.history import plot_training_curve
+from clipedu.evaluation import evaluate
+from clipedu.ground.environment import choose_device, gpu_memory, is_first_process, say
+from clipedu.ground.errors import (
+    CheckpointError,
+    ClipEduError,
+    ConfigError,
+    MissingSplitError,
+    PretrainedWeightsUnavailable,
+)
+from clipedu.ground.files import check_writable, whole_file
 from clipedu.model import CLIP
 from clipedu.optimization import TrainConfig
-from clipedu.scenes import create_scenes
-from clipedu.search import ImageIndex, describe_matches, draw_hits
+from clipedu.runs.checkpoint import load_model
+from clipedu.runs.folder import checkpoint_folder, clear_run, find_checkpoint, newest_epoch
+from clipedu.search import ImageIndex
 from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
@@ -35,11 +43,11 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for a fault of the input, or 130 after Ctrl-C."""
+    """Run one command; the exit code is 0, 2 for bad input, or 130 after Ctrl-C."""
     words = [dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no name or caption is beyond printing
+            stream.reconfigure(errors="backslashreplace")  # any name or caption can be printed
     try:
         options = build_parser().parse_args(words)
         return _COMMANDS[options.command](options) or 0
@@ -83,8 +91,7 @@ def _train(options: argparse.Namespace) -> int:
     _start_processes(config)
     train_set = ImageTextDataset(options.data_dir, "train", options.language, seed=config.seed)
     val_set = _split_or_none(options, "val")
-    tokenizer = SimpleTokenizer(options.vocab_size)
-    tokenizer.build_vocab(train_set.all_captions()[0])
+    tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0], options.vocab_size)
     torch.manual_seed(config.seed)
     model = _build_model(options, tokenizer)
     say(
@@ -92,7 +99,7 @@ def _train(options: argparse.Namespace) -> int:
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
     if options.force_train and is_first_process():
-        clear_run(run_dir)  # only now that all is ready for another
+        clear_run(run_dir)  # only now that everything is ready for a new one
     history = train(model, tokenizer, train_set, val_set, config, run_dir)
     if len(history) < config.epochs:
         return INTERRUPTED
@@ -117,7 +124,7 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
         if not pretrained:
             raise ConfigError(
                 "随机权重冻结后什么也学不到：--freeze-image-encoder 不能与 --pretrained none 同用",
-                "frozen random weights learn nothing: --freeze-image-encoder does not go with --pretrained none",
+                "frozen random weights learn nothing: --freeze-image-encoder cannot be combined with --pretrained none",
             )
         image_encoder.freeze()
     text_encoder = TextEncoder(
@@ -131,7 +138,7 @@ def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset 
     try:
         return ImageTextDataset(options.data_dir, split, options.language)
     except MissingSplitError:
-        say(f"没有 {split} 划分 | there is no split {split!r} in {options.data_dir}")
+        say(f"没有 {split} 划分 | {options.data_dir} has no split {split!r}")
         return None
 
 
@@ -141,7 +148,7 @@ def _test(options: argparse.Namespace) -> int:
     test_set = _split_or_none(options, "test")
     if test_set is not None:
         model.to(choose_device(options.device))
-        say(_table("test", evaluate(model, tokenizer, test_set)))
+        say(score_table("test", evaluate(model, tokenizer, test_set)))
         say(describe_matches(model, tokenizer, test_set))
     say(str(find_checkpoint(options.run_dir)))
     return 0
@@ -167,19 +174,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         with whole_file(options.json) as temporary:
             temporary.write_text(json.dumps(scores, indent=1), encoding="utf-8")
-    print(f"{find_checkpoint(options.run_dir)}\n{_table(options.split, scores)}")
-
-
-def _table(split: str, scores: Scores) -> str:
-    lines = []
-    for language, values in scores.items():
-        for way, name in (("i2t", "image -> text"), ("t2i", "text -> image")):
-            recalls = "  ".join(f"R@{k} {values[f'{way}_R@{k}']:.3f}" for k in (1, 5, 10))
-            lines.append(f"{split} {language}  {name}  {recalls}")
-        if "zero_shot_accuracy" in values:
-            accuracy, chance = values["zero_shot_accuracy"], values["zero_shot_chance"]
-            lines.append(f"{split} {language}  zero-shot {accuracy:.3f} (chance {chance:.3f})")
-    return "\n".join(lines)
+    print(f"{find_checkpoint(options.run_dir)}\n{score_table(options.split, scores)}")
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -187,7 +182,7 @@ def _search(options: argparse.Namespace) -> None:
         raise ConfigError(f"--top {options.top} 应至少为 1", f"--top {options.top} must be at least 1")
     for sentence in options.sentences:
         if not SimpleTokenizer.tokenize_text(sentence):
-            raise ConfigError(f"句子 {sentence!r} 里没有词", f"sentence {sentence!r} holds no word")
+            raise ConfigError(f"句子 {sentence!r} 里没有词", f"sentence {sentence!r} has no words")
     if options.out:
         check_writable(options.out)
     model, tokenizer = load_model(options.run_dir)
@@ -216,7 +211,7 @@ def _import_captions(options: argparse.Namespace) -> None:
         raise ConfigError("请给出 --english 或 --chinese", "give --english or --chinese")
     splits = [(split, path) for split in ("train", "val", "test") if (path := getattr(options, split))]
     count, missing = import_captions(options.out, options.english, options.chinese, splits)
-    print(f"{options.out / 'dataset.json'}: {count} 张图片，缺 {missing} 张 | {count} pictures, {missing} not there")
+    print(f"{options.out / 'dataset.json'}: {count} 张图片，缺 {missing} 张 | {count} pictures, {missing} missing")
 
 
 def _check(options: argparse.Namespace) -> int:

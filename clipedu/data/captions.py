@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clipedu.errors import ClipEduError, DatasetError
-from clipedu.files import read_text, write_records
-from clipedu.records import MAX_CAPTION
+from clipedu.data.records import MAX_CAPTION, write_records
+from clipedu.ground.errors import ClipEduError, DatasetError
+from clipedu.ground.files import read_text
 from clipedu.tokenizer import SimpleTokenizer
 
 Pairs = Iterator[tuple[str, str]]  # picture's file name, caption

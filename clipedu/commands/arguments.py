@@ -1,15 +1,15 @@
-"""The flags of the command line, their defaults, and complaints about them in both languages."""
+"""The flags of the command line and their defaults; those of training follow from TrainConfig's fields."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, get_type_hints
 
 from clipedu.encoders import IMAGE_ENCODERS, POOLINGS
-from clipedu.errors import ConfigError
-from clipedu.optimization import TrainConfig
+from clipedu.ground.errors import ConfigError
+from clipedu.optimization import PRECISIONS, TrainConfig
 
 # Each flag's default, and what differs with --freeze-image-encoder: steps are cheap there, so more epochs and larger
 # batches pay, and only the text side learns, which overfits sooner: more dropout and decay.
@@ -17,6 +17,16 @@ DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dr
 FROZEN_DEFAULTS = {
     **DEFAULTS,
     **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "dropout": 0.2},
+}
+_LIMITS = {"embedding_dim": (1, 16_384), "text_layers": (1, 96), "dropout": (0, 0.99), "vocab_size": (5, 10**7)}
+_HELP = {
+    "lr": "峰值学习率 | peak learning rate",
+    "image_lr_scale": "图像编码器的学习率是它的几倍 | the image encoder's share of it",
+    "warmup": "占总步数的比例 | share of all steps",
+    "image_size": "px",
+    "embedding_dim": "共享空间的维数 | dimension of the shared space",
+    "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
+    "dropout": "文本编码器 | of the text encoder",
 }
 
 
@@ -34,7 +44,7 @@ def dashed(word: str) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; what it returns carries the command's name as `command`."""
+    """The parser of all commands; its result carries the command's name as `command`."""
     parser = _Parser(
         prog="python -m clipedu", description="从零搭建 CLIP | CLIP, built from scratch", allow_abbrev=False
     )
@@ -59,40 +69,43 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    def add(flag: str, **kwargs: Any) -> None:
-        name = flag.removeprefix("--").replace("-", "_")
-        if name in DEFAULTS:  # filled in later, once it is known whether the encoder is frozen
-            values = dict.fromkeys(str(defaults[name]) for defaults in (DEFAULTS, FROZEN_DEFAULTS))
-            kwargs["help"] = f"{kwargs.get('help', '')} ({' / --freeze-image-encoder: '.join(values)})".strip()
-        sub.add_argument(flag, **kwargs)
-
-    add(
+    sub.add_argument(
         "--data-dir", type=Path, default=Path("sample_data"), help="含 dataset.json 的文件夹 | folder with dataset.json"
     )
-    add("--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的去处 | for checkpoints and history")
-    add("--language", choices=("en", "zh", "both"), default="en")
-    add("--image-encoder", choices=IMAGE_ENCODERS, default="resnet18")
-    add("--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights")
-    add("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train the image encoder")
-    add("--embedding-dim", type=int)
-    add("--text-layers", type=int, help="Transformer")
-    add("--dropout", type=float, help="文本编码器 | of the text encoder")
-    add("--vocab-size", type=int, default=5000)
-    add("--pooling", choices=POOLINGS, default="mean", help="句向量取自 | the sentence's vector: [CLS] or the mean")
-    add("--epochs", type=int)
-    add("--batch-size", type=int)
-    add("--lr", type=float, help="峰值学习率 | peak learning rate")
-    add("--image-lr-scale", type=float, help="图像编码器的学习率是它的几倍 | the image encoder's share of it")
-    add("--weight-decay", type=float)
-    add("--warmup", type=float, help="占总步数的比例 | share of all steps")
-    add("--clip-norm", type=float)
-    add("--image-size", type=int, help="px")
-    add("--seed", type=int)
-    add("--device")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"))
-    add("--resume", choices=("auto", "never"), default="auto", help="never：不接着已有的训练 | refuse to go on")
-    add("--force-train", action="store_true", help="丢弃已有的训练，重新开始 | drop the run that is there, start anew")
-    add("--test-only", action="store_true", help="不训练，只测试 | no training, only the test")
+    sub.add_argument(
+        "--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的去处 | for checkpoints and history"
+    )
+    sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
+    sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), default="resnet18")
+    sub.add_argument(
+        "--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights"
+    )
+    sub.add_argument("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train it")
+    sub.add_argument("--vocab-size", type=int, default=5000)
+    sub.add_argument(
+        "--pooling", choices=POOLINGS, default="mean", help="句向量取自 | where the sentence's vector is from"
+    )
+    for name, kind in {
+        **get_type_hints(TrainConfig),
+        "embedding_dim": int,
+        "text_layers": int,
+        "dropout": float,
+    }.items():
+        # The default is filled in later, once it is known whether the encoder is frozen.
+        defaults = " / --freeze-image-encoder: ".join(dict.fromkeys(str(d[name]) for d in (DEFAULTS, FROZEN_DEFAULTS)))
+        sub.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            choices=PRECISIONS if name == "precision" else None,
+            help=f"{_HELP.get(name, '')} ({defaults})".strip(),
+        )
+    sub.add_argument(
+        "--resume", choices=("auto", "never"), default="auto", help="never：不接着已有的训练 | refuse to go on"
+    )
+    sub.add_argument(
+        "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | drop the run that is there, start over"
+    )
+    sub.add_argument("--test-only", action="store_true", help="不训练，只测试 | no training, only the test")
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -118,13 +131,24 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--english", type=Path, help="captions.txt, *.token.txt, results.csv, captions_*.json")
     sub.add_argument("--chinese", type=Path)
     for split in ("train", "val", "test"):
-        sub.add_argument(f"--{split}", type=Path, help="每行一个图片名 | a picture name per line")
+        sub.add_argument(f"--{split}", type=Path, help="每行一个图片名 | one picture name per line")
 
 
 def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
-    """Give every flag that was left out its default, and return those that make a TrainConfig."""
+    """Give every flag that was left out its default, and return those that make up a TrainConfig.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
     defaults = FROZEN_DEFAULTS if options.freeze_image_encoder else DEFAULTS
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    for name, (least, most) in _LIMITS.items():
+        value = getattr(options, name)
+        if not least <= value <= most:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{flag} {value} 应在 {least} 与 {most} 之间", f"{flag} {value} must be between {least} and {most}"
+            )
     return TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})

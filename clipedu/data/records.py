@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 
 from PIL import Image
 
-from clipedu.errors import ConfigError, DatasetError, fault_report
-from clipedu.files import inside, read_text
-from clipedu.pictures import MAX_PIXELS, broken_pictures
+from clipedu.data.pictures import MAX_PIXELS, broken_pictures
+from clipedu.ground.errors import DatasetError, fault_report
+from clipedu.ground.files import inside, read_text, whole_file
 from clipedu.tokenizer import SimpleTokenizer
 
 LANGUAGES = ("en", "zh")
 TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
-_LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 MAX_CAPTION = 100_000  # characters; a longer caption is a whole file in the wrong place
+_LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 
 
 @dataclass(frozen=True)
@@ -34,33 +33,43 @@ class Record:
 
     def texts(self, language: str) -> list[str]:
         """The captions in `"en"`, in `"zh"`, or in `"both"`."""
-        return [text for one in languages(language) for text in self.captions[one]]
+        return [text for code in languages(language) for text in self.captions[code]]
 
 
 def languages(language: str) -> tuple[str, ...]:
-    """`"en"` or `"zh"` as a tuple of one, `"both"` as a tuple of two."""
+    """`"en"` or `"zh"` as a tuple of one, `"both"` as a tuple of two; ValueError for anything else."""
     if language not in (*LANGUAGES, "both"):
-        raise ConfigError(
-            f"语言只能是 en、zh 或 both，得到 {language!r}", f"language must be en, zh or both, not {language!r}"
-        )
+        raise ValueError(f"language must be 'en', 'zh' or 'both', not {language!r}")
     return LANGUAGES if language == "both" else (language,)
 
 
 def read_records(data_dir: Path) -> list[Record]:
-    """All records of `data_dir/dataset.json`; DatasetError with every fault, each with its record and field."""
+    """All records of `data_dir/dataset.json`.
+
+    Raises:
+        DatasetError: every fault of the file and its pictures, each with its record number and field.
+    """
     path = data_dir / "dataset.json"
-    raw = _parse_json(path)
-    if not isinstance(raw, list) or not raw:
+    content = _parse_json(path)
+    if not isinstance(content, list) or not content:
         raise DatasetError(
             f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a list of records [{{...}}, ...], not empty"
         )
     faults: list[str] = []
-    records = [_read_record(data_dir, number, item, faults) for number, item in enumerate(raw)]
-    whole = [record for record in records if record is not None]
-    if faults:  # look at the pixels as well, so that one report holds everything
-        faults += [str(fault) for fault in broken_pictures([record.image_path for record in whole]).values()]
+    records = [_read_record(data_dir, number, item, faults) for number, item in enumerate(content)]
+    readable = [record for record in records if record is not None]
+    if faults:  # decode the pictures as well, so that one report holds everything
+        faults += [str(fault) for fault in broken_pictures([record.image_path for record in readable]).values()]
         raise fault_report(path, faults)
-    return whole
+    return readable
+
+
+def write_records(data_dir: Path, records: list[dict[str, object]]) -> None:
+    """Write dataset.json with one record per line: readable, and a small diff when one changes."""
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    with whole_file(data_dir / "dataset.json") as path:
+        # Half a surrogate pair has no UTF-8; its backslash escape is valid JSON too.
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _parse_json(path: Path) -> Any:
@@ -68,12 +77,11 @@ def _parse_json(path: Path) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        text = read_text(path)
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=_without_repetition)
+        return json.loads(read_text(path), parse_constant=refuse)
     except FileNotFoundError as error:
         raise DatasetError(
             f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}",
-            f"there is no {path}; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
+            f"{path} does not exist; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
         ) from error
     except OSError as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
@@ -81,15 +89,6 @@ def _parse_json(path: Path) -> Any:
         raise DatasetError(
             f"{path} 不是 UTF-8 编码的 JSON：{error}", f"{path} is not JSON in UTF-8: {error}"
         ) from error
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of the JSON; of two equal keys Python would silently drop the first."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"{twice!r} occurs twice in {dict(pairs)!r:.80}")
-    return content
 
 
 def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> Record | None:
@@ -102,7 +101,7 @@ def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> R
     if not isinstance(item, dict):
         fault("-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}")
         return None
-    captions = {one: _read_captions(item, name, fault) for one, name in TEXT_FIELDS.items()}
+    captions = {code: _read_captions(item, name, fault) for code, name in TEXT_FIELDS.items()}
     if not captions["en"] and not captions["zh"] and len(faults) == before:
         fault("text", "缺少说明文字", "a caption is missing")
     strings = {name: item.get(name) for name in ("split", *_LABEL_FIELDS.values())}
@@ -112,7 +111,7 @@ def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> R
     path = _find_picture(data_dir, item.get("image_path"), fault)
     if path is None or len(faults) > before:
         return None
-    labels = {one: str(strings[name]) for one, name in _LABEL_FIELDS.items() if strings[name]}
+    labels = {code: str(strings[name]) for code, name in _LABEL_FIELDS.items() if strings[name]}
     return Record(path, captions, strings["split"] or "train", labels)
 
 
@@ -126,12 +125,12 @@ def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, s
         if len(text) > MAX_CAPTION:
             fault(name, f"说明文字有 {len(text)} 个字符，太长", f"a caption of {len(text):,} characters is too long")
         elif not SimpleTokenizer.tokenize_text(text):
-            fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} holds no word")
+            fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} has no words")
     return texts
 
 
 def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], None]) -> Path | None:
-    """The picture's path: below the folder, or by its file name in images/ where the path is another machine's."""
+    """The picture's path: below the folder, or by its file name in images/ if the path is from another machine."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         fault("image_path", "应为图片路径（字符串）", f"must be a path (a string), not {value!r:.40}")
         return None
@@ -140,7 +139,7 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
     try:
         path = inside(data_dir, f"images/{Path(value).name}" if absolute else value)
         if not path.is_file():
-            fault("image_path", f"找不到图片 {value!r}", f"there is no picture {value!r}")
+            fault("image_path", f"找不到图片 {value!r}", f"picture {value!r} does not exist")
             return None
         with Image.open(path) as image:  # reads the header only
             width, height = image.size
@@ -150,8 +149,10 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
     except Image.DecompressionBombError:
         fault("image_path", f"{value!r} 太大", f"{value!r} is too large: more than {MAX_PIXELS:,} pixels")
         return None
-    except Exception as error:  # each format's decoder has its own ways to fail on damaged bytes
-        fault("image_path", f"{value!r} 不是能读的图片", f"{value!r} is no readable picture ({type(error).__name__})")
+    except Exception as error:  # each format's decoder fails on damaged bytes in its own way
+        fault(
+            "image_path", f"{value!r} 不是能读的图片", f"{value!r} is not a readable picture ({type(error).__name__})"
+        )
         return None
     if width * height > MAX_PIXELS:
         fault("image_path", f"{value!r} 太大：{width} x {height}", f"{value!r} is too large: {width} x {height} pixels")

@@ -1,4 +1,8 @@
-"""Errors that a learner may meet: what went wrong, where, and how to mend it, in both languages."""
+"""What a reader can get wrong: data, files, settings, weights. Each error says what, where and how to mend it.
+
+Every message is one line in Chinese and in English. A programmer's mistake (a shape, an argument) is an ordinary
+`ValueError` or `TypeError` instead.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class ClipEduError(Exception):
 
 
 class DatasetError(ClipEduError):
-    """dataset.json, a picture or a caption is not as it should be."""
+    """Something is wrong with dataset.json, a picture or a caption."""
 
 
 class MissingSplitError(DatasetError):
@@ -41,7 +45,7 @@ class CheckpointError(ClipEduError):
 
 
 class TrainingError(ClipEduError):
-    """Training cannot start or cannot go on (one pair only, NaN in the loss)."""
+    """Training cannot start or cannot go on (a single pair, NaN in the loss)."""
 
 
 class ConfigError(ClipEduError):
@@ -49,8 +53,8 @@ class ConfigError(ClipEduError):
 
 
 def fault_report(path: Path, faults: Sequence[str]) -> DatasetError:
-    """All faults of a dataset in one error, a line each."""
+    """All faults of a dataset in one error, one line each."""
     lines = "".join(f"\n  {fault}" for fault in faults[:_FAULTS_SHOWN])
     if len(faults) > _FAULTS_SHOWN:
         lines += f"\n  … +{len(faults) - _FAULTS_SHOWN}"
-    return DatasetError(f"{path} 有 {len(faults)} 处错误", f"{len(faults)} faults, mend or remove them:{lines}")
+    return DatasetError(f"{path} 有 {len(faults)} 处错误", f"{len(faults)} faults, fix or remove them:{lines}")

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from clipedu.files import whole_folder, write_records
+from clipedu.data.records import write_records
+from clipedu.ground.files import whole_folder
 
 COLOURS = {  # English name -> (Chinese name, RGB)
     "red": ("红色", (214, 40, 40)),

@@ -13,8 +13,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, features
 from tqdm.auto import tqdm
 
-from clipedu.errors import ClipEduError
-from clipedu.files import whole_folder, write_records
+from clipedu.data.records import write_records
+from clipedu.ground.errors import ClipEduError
+from clipedu.ground.files import whole_folder
 
 IMAGE_SIZE = 96
 HELD_OUT = {"val": 400, "test": 400}  # all others train

@@ -1,0 +1,98 @@
+"""Whether this computer has all that the series needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clipedu.data.emoji import find_emoji_font
+from clipedu.data.records import read_records
+from clipedu.ground.environment import choose_device, find_cjk_font
+from clipedu.ground.errors import ClipEduError, DatasetError
+
+_PACKAGES = (
+    "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
+    "scikit-image",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the environment check: `remedy_*` say what to do when it is not `ok`."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy_zh: str = ""
+    remedy_en: str = ""
+
+    def __str__(self) -> str:
+        line = f"[{'OK' if self.ok else 'FAIL'}] {self.name}: {self.found}"
+        return line if self.ok else f"{line}\n       {self.remedy_zh} | {self.remedy_en}"
+
+
+def check_environment(data_dir: Path = Path("sample_data")) -> list[Finding]:
+    """Look at Python, the packages, device, memory, sample data and fonts."""
+    packages = map(_package, _PACKAGES)
+    return [_python(), *packages, _device(), _memory(), _sample_data(data_dir), _cjk_font(), _emoji_font()]
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info >= (3, 10)
+    return Finding("Python", ok, found, "请安装 Python 3.10 或更新版本", "install Python 3.10 or newer")
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "-", f"请运行 pip install {name}", f"run: pip install {name}")
+
+
+def _device() -> Finding:
+    device = choose_device()
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory / 2**30
+        return Finding("device", True, f"cuda, {torch.cuda.get_device_name(device)}, {total:.0f} GiB")
+    return Finding("device", True, f"{device.type}, {torch.get_num_threads()} threads")
+
+
+def _memory() -> Finding:
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows and macOS do not tell
+        return Finding("memory", True, "?")
+    remedy = "请关闭其他程序，至少留出 2 GiB", "close other programs: the series needs 2 GiB"
+    return Finding("memory", free >= 2, f"{free:.1f} GiB free", *remedy)
+
+
+def _sample_data(data_dir: Path) -> Finding:
+    remedy = f"python -m clipedu create-dataset --kind scenes --out {data_dir}"
+    try:
+        return Finding("sample_data", True, f"{len(read_records(data_dir))} pictures in {data_dir}")
+    except DatasetError as error:
+        return Finding("sample_data", False, error.en or str(error), f"请运行 {remedy}", f"run: {remedy}")
+
+
+def _cjk_font() -> Finding:
+    font = find_cjk_font()
+    return Finding(
+        "Chinese font",
+        font is not None,
+        font or "-",
+        "请安装中文字体，如 apt install fonts-wqy-microhei（没有它，图中的汉字会变成编号）",
+        "install a font with Chinese, such as: apt install fonts-wqy-microhei (without it figures show numbers)",
+    )
+
+
+def _emoji_font() -> Finding:
+    try:
+        return Finding("emoji font", True, find_emoji_font().path.name)
+    except ClipEduError as error:
+        return Finding("emoji font", False, "-", error.zh, error.en)

@@ -1,0 +1,101 @@
+"""This computer: its processes, device, memory, cache and fonts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from clipedu.ground.errors import ConfigError
+
+CJK_FONTS = (  # what the systems call their fonts with Chinese characters
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC",
+    "PingFang SC", "Heiti SC", "Hiragino Sans GB", "Arial Unicode MS", "Microsoft YaHei", "SimHei", "SimSun",
+)  # fmt: skip
+
+
+def rank_and_processes() -> tuple[int, int]:
+    """This process's number and how many train together: (0, 1) unless torchrun started several."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for the whole run: the first of several, or the only one."""
+    return rank_and_processes()[0] == 0
+
+
+def say(text: str) -> None:
+    """Print in the first process only."""
+    if is_first_process():
+        print(text, flush=True)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, else Apple's MPS, else the CPU; any other name is taken as torch understands it.
+
+    Raises:
+        ConfigError: this computer has no such device.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        tensor = torch.zeros(1, device=name)
+        tensor.item()  # "meta" holds no numbers
+        return tensor.device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ConfigError(
+            f"设备 {name!r} 在这台电脑上不可用；可用 --device auto",
+            f"device {name!r} cannot be used on this computer; try --device auto",
+        ) from error
+
+
+def gpu_memory() -> dict[str, float]:
+    """GiB of CUDA memory: `allocated` by tensors, `reserved` by PyTorch, and the `peak`; zeros without CUDA."""
+    if not torch.cuda.is_available():
+        return {"allocated": 0.0, "reserved": 0.0, "peak": 0.0}
+    return {
+        "allocated": torch.cuda.memory_allocated() / 2**30,
+        "reserved": torch.cuda.memory_reserved() / 2**30,
+        "peak": torch.cuda.max_memory_allocated() / 2**30,
+    }
+
+
+def clear_gpu_cache() -> None:
+    """Hand memory that PyTorch holds in reserve back to the GPU, for other programs; training needs no such call."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def cache_folder() -> Path:
+    """Where computed features are kept: $CLIPEDU_CACHE, or ~/.cache/clipedu."""
+    return Path(os.environ.get("CLIPEDU_CACHE") or Path.home() / ".cache" / "clipedu")
+
+
+def find_cjk_font() -> str | None:
+    """The name of an installed font with Chinese characters."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CJK_FONTS if name in installed), None)
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Inside the block figures show text as it is written ($ starts no formula), Chinese in a font that has it."""
+    import matplotlib
+
+    families = ["DejaVu Sans", *filter(None, [find_cjk_font()])]
+    return matplotlib.rc_context({"text.parse_math": False, "font.family": families})
+
+
+def drawable(texts: list[str]) -> list[str]:
+    """The texts as a figure can show them: without a Chinese font, what is not ASCII becomes its number.
+
+    Half of a surrogate pair, which a caption cut short may end with, becomes its escape.
+    """
+    if find_cjk_font() is None:
+        texts = [text if text.isascii() else f"#{number}" for number, text in enumerate(texts, 1)]
+    return [text.encode(errors="backslashreplace").decode() for text in texts]

@@ -1,0 +1,131 @@
+"""Checkpoints: one file with all that a model needs to be used, and all that a run needs to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.ground.errors import CheckpointError, ClipEduError
+from clipedu.ground.files import cannot_write, whole_file
+from clipedu.model import CLIP
+from clipedu.runs.folder import find_checkpoint
+from clipedu.tokenizer import SimpleTokenizer
+
+FORMAT = "clipedu checkpoint 1"
+_REQUIRED = {"architecture": dict, "weights": dict, "vocabulary": dict, "training": dict}
+
+
+def save_checkpoint(
+    path: str | Path, model: CLIP, tokenizer: SimpleTokenizer, training: Mapping[str, Any] | None = None
+) -> None:
+    """Write model and vocabulary to `path`: whole and on disk, or not at all.
+
+    `training` adds what a run needs to go on (optimizer, scheduler, step, config, history ...): tensors, numbers,
+    strings, and dicts and lists of these.
+    """
+    text = model.text_encoder
+    content = {
+        "format": FORMAT,
+        "architecture": {
+            "image_encoder": model.image_encoder.model_name,
+            "image_size": model.image_size,
+            "frozen": model.image_encoder.frozen,
+            "shared_embedding_dim": model.shared_embedding_dim,
+            "text_encoder": {
+                "vocab_size": text.vocab_size,
+                "hidden_size": text.hidden_size,
+                "num_layers": text.num_layers,
+                "dropout": text.dropout,
+                "num_heads": text.num_heads,
+                "pooling": text.pooling,
+            },
+        },
+        "weights": model.state_dict(),
+        "vocabulary": tokenizer.to_dict(),
+        "training": dict(training or {}),
+    }
+    with whole_file(Path(path)) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise cannot_write(Path(path), error) from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not one of ours. It is read with `weights_only=True`: a
+            pickle that would run code is refused.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"找不到检查点 {path}；请先训练", f"checkpoint {path} does not exist; train first"
+        ) from error
+    except Exception as error:  # damaged bytes can fail in any way on their way through zip and pickle
+        raise damaged(path, type(error).__name__) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} 不是本项目的检查点（需要 {FORMAT!r}）", f"{path} is not one of our checkpoints (wanted: {FORMAT!r})"
+        )
+    for key, kind in _REQUIRED.items():
+        if not isinstance(content.get(key), kind):
+            raise damaged(path, f"no {key!r}")
+    return content
+
+
+def load_model(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
+    """Model (in evaluation mode, on the CPU) and tokenizer from a checkpoint or from a run's folder (its best)."""
+    path = Path(path)
+    if path.is_dir():
+        path = find_checkpoint(path)
+    content = load_checkpoint(path)
+    try:
+        tokenizer = SimpleTokenizer.from_dict(content["vocabulary"])
+        model = _build(content["architecture"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, ClipEduError) as error:
+        raise damaged(path, str(error)) from error
+    load_weights(model, content, path)
+    return model.eval(), tokenizer
+
+
+def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
+    """Put a checkpoint's weights into `model`.
+
+    Raises:
+        CheckpointError: they belong to another architecture, or are not finite.
+    """
+    try:
+        model.load_state_dict(content["weights"])
+    except (RuntimeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} 的权重与模型结构不符；请换一个 --run-dir，或用 --force-train 重新训练",
+            f"the weights in {path} belong to another model; choose another --run-dir, or start over with --force-train",
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise CheckpointError(
+            f"{path} 的权重里有 NaN 或无穷大；请换一个检查点，或降低 --lr、用 --force-train 重新训练",
+            f"the weights in {path} contain NaN or infinity; use another checkpoint, or --force-train with a lower --lr",
+        )
+
+
+def _build(architecture: Mapping[str, Any]) -> CLIP:
+    image_encoder = ImageEncoder(architecture["image_encoder"], pretrained=False)
+    if architecture["frozen"]:
+        image_encoder.freeze()
+    text_encoder = TextEncoder(**architecture["text_encoder"])
+    return CLIP(image_encoder, text_encoder, architecture["shared_embedding_dim"], architecture["image_size"])
+
+
+def damaged(path: str | Path, why: str) -> CheckpointError:
+    """What to tell the reader about a file that was ours and can no longer be used."""
+    return CheckpointError(
+        f"检查点 {path} 已损坏（{why}）；请删除它再训练，或换一个",
+        f"checkpoint {path} is damaged ({why}); delete it and train again, or use another",
+    )

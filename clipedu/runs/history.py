@@ -1,0 +1,40 @@
+"""The history of a run: what `train` tells after each step and each epoch."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class StepRecord(TypedDict):
+    """One optimizer step; `loss` is the one before it, `lr` the rate of the next."""
+
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+    logit_scale: float
+
+
+class EpochRecord(StepRecord):
+    """One epoch.
+
+    `loss` is the mean over its steps, `train_seconds` is counted from the start of training without validation, and
+    `val` is what `evaluate` returns (None without a validation set).
+    """
+
+    train_seconds: float
+    val: dict[str, dict[str, float]] | None
+
+
+def score(record: EpochRecord) -> float:
+    """Highest for the best checkpoint: mean recall over ranks, directions and languages, or -loss without `val`."""
+    recalls = [value for scores in (record["val"] or {}).values() for name, value in scores.items() if "R@" in name]
+    return sum(recalls) / len(recalls) if recalls else -record["loss"]
+
+
+def describe(record: EpochRecord, epochs: int) -> str:
+    """An epoch in one line."""
+    line = f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.3f}  {record['train_seconds']:.0f} s"
+    for language, scores in (record["val"] or {}).items():
+        line += f"  {language} val i2t R@1 {scores['i2t_R@1']:.2f} R@5 {scores['i2t_R@5']:.2f}"
+    return line
