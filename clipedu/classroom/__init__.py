@@ -3,10 +3,17 @@
 from clipedu.classroom import checks as check
 from clipedu.classroom import plots
 from clipedu.classroom.language import language_switch
-from clipedu.classroom.lessons import all_captions, eight_pairs, environment_card, sample_data, trained_model
-from clipedu.classroom.recorded import recorded
+from clipedu.classroom.lessons import (
+    all_captions,
+    eight_pairs,
+    environment_card,
+    sample_data,
+    small_clip,
+    trained_model,
+)
+from clipedu.classroom.recorded import has_recording, mean_and_range, recorded
 from clipedu.classroom.source import show_source
-from clipedu.classroom.view import View, card, errors_as_cards
+from clipedu.classroom.view import View, card, errors_as_cards, together
 from clipedu.classroom.widgets import Log, TrainingMonitor, dashboard, explore
 
 errors_as_cards()
@@ -22,10 +29,14 @@ __all__ = [
     "eight_pairs",
     "environment_card",
     "explore",
+    "has_recording",
     "language_switch",
+    "mean_and_range",
     "plots",
     "recorded",
     "sample_data",
     "show_source",
+    "small_clip",
+    "together",
     "trained_model",
 ]

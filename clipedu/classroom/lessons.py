@@ -35,8 +35,8 @@ from clipedu.training import Callback, train
 def _run_dir() -> Path:
     """In the project; in the reader's cache where the project is shared, can only be read, and holds no such run."""
     ours = ROOT / "runs" / "classroom"
-    there = next(folder for folder in (ours, *ours.parents) if folder.is_dir())
-    return ours if (ours / "losses.json").is_file() or os.access(there, os.W_OK) else cache_folder() / "classroom"
+    nearest = next(folder for folder in (ours, *ours.parents) if folder.is_dir())
+    return ours if (ours / "losses.json").is_file() or os.access(nearest, os.W_OK) else cache_folder() / "classroom"
 
 
 RUN_DIR = _run_dir()
@@ -74,8 +74,8 @@ def eight_pairs() -> list[Example]:
     records = {record.image_path.name: record for record in ImageTextDataset(sample_data(), "test", "both").records}
     found = [records[f"test_{number:04d}.png"] for number in _EIGHT]
     return [
-        Example(one.image_path, load_image(one.image_path), one.captions["en"][0], one.captions["zh"][0])
-        for one in found
+        Example(record.image_path, load_image(record.image_path), record.captions["en"][0], record.captions["zh"][0])
+        for record in found
     ]
 
 
@@ -84,25 +84,33 @@ def all_captions(split: str = "train", language: str = "both") -> list[str]:
     return ImageTextDataset(sample_data(), split, language).all_captions()[0]
 
 
+def small_clip(
+    tokenizer: SimpleTokenizer, image_encoder: str = "efficientnet_lite0", pretrained: bool = True, seed: int = 0
+) -> CLIP:
+    """An untrained CLIP as these lessons use it: one Transformer layer, texts pooled by their mean, 64 px.
+
+    Whatever is random in it is drawn from `seed`, which is also where PyTorch's random numbers go on from.
+    """
+    torch.manual_seed(seed)
+    text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
+    return CLIP(ImageEncoder(image_encoder, pretrained), text_encoder, image_size=64)
+
+
 def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
     """A small bilingual CLIP: trained here in about a minute, with a live curve, or read if that was done before."""
     config = TrainConfig(epochs=3)
     final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
     if not (final.is_file() and losses.is_file()):
-        clear_run(run_dir)  # a run that was broken off: it takes a minute only, and its curve shall be whole
+        clear_run(run_dir)  # what an interrupted run left: its curve would lack its beginning
         losses.unlink(missing_ok=True)
         train_set = ImageTextDataset(sample_data(), "train", "both")
         tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
-        torch.manual_seed(config.seed)
-        text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
-        model = CLIP(ImageEncoder("efficientnet_lite0", pretrained=True), text_encoder)
-        steps = config.epochs * (len(train_set) // config.batch_size)
-        monitor = TrainingMonitor(steps, chance)
+        model = small_clip(tokenizer, seed=config.seed)
+        monitor = TrainingMonitor(config.epochs * (len(train_set) // config.batch_size), chance)
         display(monitor)
-        history = train(
-            model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=[Callback(on_step=monitor)]
-        )
+        callbacks = [Callback(on_step=monitor)]
+        history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=callbacks)
         monitor.close()
         if len(history) < config.epochs:
             raise KeyboardInterrupt  # the stop button: `train` keeps what it has, but there is no model to go on with
@@ -114,16 +122,15 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
 
 def environment_card() -> View:
     """The environment check: a line for each thing the series needs, with its remedy where it is missing."""
-    rows, said = [], []
-    for check in check_environment(ROOT / "sample_data"):
-        mark, colour = ("[OK]", "#009E73") if check.ok else ("[FAIL]", "#D55E00")
-        found = check.found.replace(f"{ROOT}/", "")
-        remedy = "" if check.ok else both(escape(check.remedy_zh), escape(check.remedy_en))
-        cells = f"<b>{mark}</b>", escape(check.name), f"{escape(found)}{remedy}"
-        rows.append(f'<tr style="border-left: 6px solid {colour}">{"".join(map(_cell, cells))}</tr>')
-        said.append(f"{mark} {check.name}: {found}" + ("" if check.ok else f" | {check.remedy_zh} | {check.remedy_en}"))
-    return View(f"<table>{''.join(rows)}</table>", "\n".join(said))
-
-
-def _cell(html: str) -> str:
-    return f'<td style="text-align: left">{html}</td>'
+    rows, lines = [], []
+    for finding in check_environment(ROOT / "sample_data"):
+        mark, colour = ("[OK]", "#009E73") if finding.ok else ("[FAIL]", "#D55E00")
+        found, zh, en = (text.replace(f"{ROOT}/", "") for text in (finding.found, finding.remedy_zh, finding.remedy_en))
+        remedy = "" if finding.ok else both(escape(zh), escape(en))
+        row = "".join(
+            f'<td style="text-align: left">{cell}</td>'
+            for cell in (f"<b>{mark}</b>", escape(finding.name), escape(found) + remedy)
+        )
+        rows.append(f'<tr style="border-left: 6px solid {colour}">{row}</tr>')
+        lines.append(f"{mark} {finding.name}: {found}" + ("" if finding.ok else f" | {zh} | {en}"))
+    return View(f"<table>{''.join(rows)}</table>", "\n".join(lines))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from clipedu.classroom.source import ROOT
-from clipedu.ground.errors import ConfigError
 
 FOLDER = ROOT / "benchmarks" / "results"
 
@@ -20,22 +20,36 @@ class Recording:
     results: Any
     origin: dict[str, str]
 
+    def where(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The runs with these values: `where(arm="frozen", share=1.0)`."""
+        return [run for run in self.results if all(run[name] == value for name, value in wanted.items())]
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         rows = "".join(f"<tr><td><b>{escape(k)}</b></td><td>{escape(v)}</td></tr>" for k, v in self.origin.items())
-        said = "\n".join(f"{name}: {value}" for name, value in self.origin.items())
-        return {"text/html": f"<table>{rows}</table>", "text/plain": said}
+        text = "\n".join(f"{name}: {value}" for name, value in self.origin.items())
+        return {"text/html": f"<table>{rows}</table>", "text/plain": text}
+
+
+def has_recording(name: str) -> bool:
+    """Whether `recorded(name)` would find one; a run on a GPU, for example, must be made by someone who has a GPU."""
+    return (FOLDER / f"{name}.json").is_file()
 
 
 def recorded(name: str) -> Recording:
     """The newest run of `python -m benchmarks.NAME` that is kept in the project.
 
     Raises:
-        ConfigError: there is none.
+        ValueError: there is none.
     """
-    file = FOLDER / f"{name}.json"
-    if not file.is_file():
-        raise ConfigError(f"没有名为 {name} 的记录（{file.name}）", f"there is no recording {name} ({file.name})")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    if not has_recording(name):
+        raise ValueError(f"no recording {name!r} in {FOLDER.name}")
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
     origin = {"command": content["command"], "date": content["date"], "device": content["device"], "with": versions}
     return Recording(content["results"], origin)
+
+
+def mean_and_range(lines: Sequence[Sequence[float]]) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """Place by place over equally long lines, one for each seed: their mean, and (the least, the most) of them."""
+    places = list(zip(*lines, strict=True))
+    return [sum(place) / len(place) for place in places], (list(map(min, places)), list(map(max, places)))

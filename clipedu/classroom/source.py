@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import clipedu
-from clipedu.ground.errors import ConfigError
 
 ROOT = Path(clipedu.__file__).parent.parent
 
@@ -34,17 +33,14 @@ def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "")
         stop: end with the first line from there on that contains this text.
 
     Raises:
-        ConfigError: an object without Python source; a `start` or `stop` that no line contains.
+        ValueError: an object without Python source; a `start` or `stop` that no line contains.
     """
     try:
         lines, first = inspect.getsourcelines(inspect.unwrap(obj))
         file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
     except (TypeError, OSError) as error:
-        raise ConfigError(
-            f"{obj!r} 没有可显示的 Python 源码：请传入类、方法或函数",
-            f"{obj!r} has no Python source to show: give a class, a method or a function",
-        ) from error
-    begin = _find(lines, start, 0) if start else 0
+        raise ValueError(f"{obj!r} has no Python source: give a class, a method or a function") from error
+    begin = _find(lines, start, 0)
     end = _find(lines, stop, begin) + 1 if stop else len(lines)
     code = inspect.cleandoc("\n" + "".join(lines[begin:end]))
     return Source(_link(file, first + begin), code)
@@ -54,7 +50,7 @@ def _find(lines: list[str], wanted: str, begin: int) -> int:
     for number, line in enumerate(lines[begin:], begin):
         if wanted in line:
             return number
-    raise ConfigError(f"源码中没有包含 {wanted!r} 的行", f"no line of the source contains {wanted!r}")
+    raise ValueError(f"no line of the source contains {wanted!r}")
 
 
 def _link(file: Path, line: int) -> str:

@@ -44,6 +44,12 @@ class Card(View):
     reason: str = ""
 
 
+def together(*views: View) -> View:
+    """Several views as one, each below the other."""
+    html = "".join(f"<div>{view.html}</div>" for view in views)
+    return View(html, "\n".join(view.text for view in views))
+
+
 def as_text(text: str) -> str:
     """HTML that shows `text` as it stands: no tag in it is obeyed, and no dollar sign begins a formula."""
     return escape(text).replace("$", "<span>$</span>")

@@ -23,8 +23,20 @@ class Log(NamedTuple):
     start: float
 
 
-class Explorer(ipywidgets.VBox):
-    """Controls above the view that a function draws from their values; also a still picture where no kernel runs."""
+class _WithView(ipywidgets.VBox):
+    """A widget around a view, which remains as a still picture where no kernel runs."""
+
+    def show(self, view: View) -> None:
+        self.view = view
+        self.output.value = view.html
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        return bundle | self.view._repr_mimebundle_()
+
+
+class Explorer(_WithView):
+    """Controls above the view that a function draws from their values."""
 
     def __init__(self, draw: Callable[..., View], controls: dict[str, ipywidgets.Widget]) -> None:
         self.draw, self.controls = draw, controls
@@ -35,8 +47,7 @@ class Explorer(ipywidgets.VBox):
         self._update()
 
     def _update(self, _: Any = None) -> None:
-        self.view = self._draw({name: control.value for name, control in self.controls.items()})
-        self.output.value = self.view.html
+        self.show(self._draw({name: control.value for name, control in self.controls.items()}))
 
     def _draw(self, values: dict[str, Any]) -> View:
         if any(isinstance(value, str) and not value.strip() for value in values.values()):
@@ -48,12 +59,8 @@ class Explorer(ipywidgets.VBox):
         except ClipEduError as error:
             return card(False, error.zh, error.en)
         except Exception as error:  # a widget's error would vanish in the log
-            said = f"{type(error).__name__}: {error}"
-            return card(False, f"这一步出错了：{said}", f"this went wrong: {said}")
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"text/html": self.view.html, "text/plain": self.view.text}
+            message = f"{type(error).__name__}: {error}"
+            return card(False, f"这一步出错了：{message}", f"this went wrong: {message}")
 
 
 def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
@@ -126,7 +133,7 @@ class TrainingMonitor(ipywidgets.VBox):
         return bundle | {"text/plain": f"a live curve of {self.bar.max} steps"}
 
 
-class Dashboard(ipywidgets.VBox):
+class Dashboard(_WithView):
     """Sliders and a button around a training run; the losses of every run join one picture.
 
     Args:
@@ -154,7 +161,7 @@ class Dashboard(ipywidgets.VBox):
         self.forget()
 
     def start(self, **values: Any) -> None:
-        """One run with the sliders as they stand, after setting those named here."""
+        """One run with the values of the sliders, after setting those named here."""
         for name, value in values.items():
             self.controls[name].value = value
         settings = {name: control.value for name, control in self.controls.items()}
@@ -167,8 +174,7 @@ class Dashboard(ipywidgets.VBox):
                 level = self.chance(**settings)
                 self.levels[f"chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
-            said = f"last loss {losses[-1]:.3f}" if losses else "没有一步 · not a single step"
-            end = f"已完成 · finished, {said}"
+            end = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "没有一步 · not a single step"
         except KeyboardInterrupt:
             end = f"已停止 · stopped at step {len(losses)}"
         except ClipEduError as error:
@@ -198,14 +204,9 @@ class Dashboard(ipywidgets.VBox):
     def _draw(self) -> None:
         if self.runs:
             series = {name: (range(1, len(losses) + 1), losses) for name, losses in self.runs.items()}
-            self.view = curves(series, "step", "loss", self.levels)
+            self.show(curves(series, "step", "loss", self.levels))
         else:
-            self.view = card(None, "还没有运行：按「运行」", "no run yet: press Run")
-        self.output.value = self.view.html
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"text/html": self.view.html, "text/plain": self.view.text}
+            self.show(card(None, "还没有运行：按「运行」", "no run yet: press Run"))
 
 
 def _short(value: Any) -> str:

@@ -3,11 +3,9 @@
 Every function returns a `View` whose `text` describes the picture for those who cannot see it.
 """
 
-from clipedu.classroom.plots.charts import bars, curves, dots, histogram, loss_curve
+from clipedu.classroom.plots.charts import bars, curves, dots, histogram, loss_curve, temperature_panel
 from clipedu.classroom.plots.images import feature_maps, filters, gradient_map, pictures, tokens
-from clipedu.classroom.plots.points import on_the_circle, on_the_sphere
-from clipedu.classroom.plots.tables import grids, heat_map, similarity
-from clipedu.classroom.plots.temperature import temperature_panel
+from clipedu.classroom.plots.tables import grids, heat_map, on_the_circle, on_the_sphere, similarity
 
 __all__ = [
     "bars",

@@ -1,4 +1,4 @@
-"""Curves, bars and histograms."""
+"""Curves, bars, dots and histograms; one picture for the temperature."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import torch
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from clipedu.classroom.plots.drawing import (
     COLOURS,
+    COSINE_MAP,
     IMAGE_COLOUR,
     LINE_STYLES,
     TEXT_COLOUR,
-    as_view,
+    Drawing,
     draw_levels,
-    font_for,
+    label_log_axis,
     legend_above,
     legend_columns,
     new_figure,
-    plain,
+    plot,
 )
 from clipedu.classroom.view import View
+from clipedu.ground.environment import drawable
 
 
+@plot
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x: str,
@@ -32,105 +37,157 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     ranges: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
-) -> View:
+) -> Drawing:
     """Named lines (values across, values up); `levels` are dashed: chance, or what was predicted.
 
     `ranges` shades, for a line of the same name, the space between the least and the most that was seen.
     """
-    labels = [*series, *(levels or {})]
+    levels, ranges = levels or {}, ranges or {}
+    labels = [*series, *levels]
     rows = len(labels) / legend_columns(labels)
     figure = new_figure(6.4, 3.4 + 0.17 * max(0, rows - 3))  # a long legend takes no room from the curves
-    axis = figure.subplots()
+    axes = figure.subplots()
     looks = [(colour, style) for style in LINE_STYLES for colour in COLOURS]
     for (name, (across, up)), (colour, style) in zip(series.items(), cycle(looks), strict=False):
-        marker = "o" if len(across) <= 20 else ""
-        axis.plot(across, up, style, label=plain(name), color=colour, marker=marker, markersize=4)
-        if name in (ranges or {}):
-            axis.fill_between(across, *(ranges or {})[name], color=colour, alpha=0.2, linewidth=0)
-    said = ", ".join(f"{name} from {up[0]:.2f} to {up[-1]:.2f}" for name, (_, up) in series.items())
-    said += draw_levels(axis, levels or {})
-    axis.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
-    axis.grid(alpha=0.3)
-    legend_above(axis)
-    return as_view(figure, f"Curves of {y} over {x}: {said}")
+        axes.plot(across, up, style, label=name, color=colour, marker="o" if len(across) <= 20 else "", markersize=4)
+        if name in ranges:
+            axes.fill_between(across, *ranges[name], color=colour, alpha=0.2, linewidth=0)
+    lines = ", ".join(f"{name} from {up[0]:.2f} to {up[-1]:.2f}" for name, (_, up) in series.items())
+    lines += draw_levels(axes, levels)
+    axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+    for axis, is_log in ((axes.xaxis, log_x), (axes.yaxis, log_y)):
+        if is_log:
+            label_log_axis(axis)
+    axes.grid(alpha=0.3)
+    legend_above(axes)
+    return figure, f"Curves of {y} over {x}: {lines}"
 
 
-def loss_curve(losses: Sequence[float], chance: float, predicted: float | None = None) -> View:
-    """The loss of every step, with the loss of guessing ln(B) and, if given, what was predicted for the start."""
+def loss_curve(losses: Sequence[float], chance: float) -> View:
+    """The loss of every step, and the loss of guessing, ln(B)."""
     levels = {f"chance ln(B) = {chance:.2f}": chance}
-    if predicted is not None:
-        levels[f"predicted start {predicted:.2f}"] = predicted
     return curves({"loss": (range(1, len(losses) + 1), losses)}, "step", "loss", levels)
 
 
-def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str, float] | None = None) -> View:
+@plot
+def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str, float] | None = None) -> Drawing:
     """Groups of bars: `{"English": {"words": 9.1, "bytes": 11.2}, ...}` draws a group for each outer name."""
     figure = new_figure(6.4, 3.2)
-    axis = figure.subplots()
-    groups = list(series)
+    axes = figure.subplots()
     inner = list(dict.fromkeys(name for values in series.values() for name in values))
     width = 0.8 / len(inner)
     for number, (name, colour) in enumerate(zip(inner, COLOURS, strict=False)):
-        places = [place + (number - (len(inner) - 1) / 2) * width for place in range(len(groups))]
-        heights = [series[group].get(name, 0.0) for group in groups]
-        drawn = axis.bar(places, heights, width, label=plain(name), color=colour)
-        if len(groups) * len(inner) <= 12:
-            axis.bar_label(
-                drawn, [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights], fontsize=7
-            )
-    said = "; ".join(
+        places = [place + (number - (len(inner) - 1) / 2) * width for place in range(len(series))]
+        heights = [values.get(name, 0.0) for values in series.values()]
+        drawn = axes.bar(places, heights, width, label=name, color=colour)
+        if len(series) * len(inner) <= 12:
+            numbers = [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights]
+            axes.bar_label(drawn, numbers, fontsize=7)
+    groups = "; ".join(
         f"{group}: " + ", ".join(f"{n} {v:.3g}" for n, v in values.items()) for group, values in series.items()
     )
-    said += draw_levels(axis, levels or {})
-    labels, font = font_for(groups)
-    tilt: dict[str, Any] = {"rotation": 60, "ha": "right"} if len(groups) > 8 else {}
-    axis.set_xticks(range(len(groups)), labels, fontproperties=font, **tilt)
-    axis.set_ylabel(y)
-    axis.margins(y=0.1)
+    groups += draw_levels(axes, levels or {})
+    tilt: dict[str, Any] = {"rotation": 60, "ha": "right"} if len(series) > 8 else {}
+    axes.set_xticks(range(len(series)), drawable(list(series)), **tilt)
+    axes.set_ylabel(y)
+    axes.margins(y=0.1)
     if len(inner) > 1 or levels:
-        legend_above(axis)
-    return as_view(figure, f"Bars of {y}. {said}")
+        legend_above(axes)
+    return figure, f"Bars of {y}. {groups}"
 
 
-def dots(
-    series: Mapping[str, Sequence[float]],
-    x: str,
-    levels: Mapping[str, float] | None = None,
-    band: str | None = None,
-) -> View:
+@plot
+def dots(series: Mapping[str, Sequence[float]], x: str, band: str) -> Drawing:
     """A row of dots for each name, one dot a run, joined by a line; the spread of the row `band` is shaded for all."""
     figure = new_figure(6.4, 0.28 * len(series) + 1.0)
-    axis = figure.subplots()
+    axes = figure.subplots()
     for row, values in enumerate(series.values()):
-        axis.plot([min(values), max(values)], [row, row], color=COLOURS[0], linewidth=2)
-        axis.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
-    if band is not None:
-        axis.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=plain(band))
-    for (name, value), style in zip((levels or {}).items(), LINE_STYLES[1:], strict=False):
-        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=plain(name))
-    axis.set_yticks(range(len(series)), [plain(name) for name in series], fontsize=8)
-    axis.set_ylim(len(series) - 0.5, -0.5)  # the first on top
-    axis.set_xlabel(x)
-    axis.grid(alpha=0.3)
-    if band is not None or levels:
-        legend_above(axis)
-    said = "; ".join(f"{name} " + ", ".join(f"{value:.3g}" for value in values) for name, values in series.items())
-    said += "".join(f"; dashed line {name} at {value:.2f}" for name, value in (levels or {}).items())
-    return as_view(figure, f"Dots of {x}: {said}")
+        axes.plot([min(values), max(values)], [row, row], color=COLOURS[0], linewidth=2)
+        axes.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
+    axes.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=band)
+    axes.set_yticks(range(len(series)), list(series), fontsize=8)
+    axes.set_ylim(len(series) - 0.5, -0.5)  # the first on top
+    axes.set_xlabel(x)
+    axes.grid(alpha=0.3)
+    legend_above(axes)
+    rows = "; ".join(f"{name} " + ", ".join(f"{value:.3g}" for value in values) for name, values in series.items())
+    return figure, f"Dots of {x}: {rows}"
 
 
-def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None, bins: int = 60) -> View:
+@plot
+def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None) -> Drawing:
     """How often each value occurs, drawn as a density, for several named samples."""
     figure = new_figure(6.4, 3.2)
-    axis = figure.subplots()
+    axes = figure.subplots()
     sides = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
     for (name, values), other in zip(samples.items(), COLOURS, strict=False):
-        colour = sides.get(name, other)
-        shown = values.detach().numpy()
-        axis.hist(shown, bins=bins, range=limits, density=True, alpha=0.55, label=plain(name), color=colour)
-    axis.set(xlabel=x, ylabel="density")
-    legend_above(axis)
-    said = "; ".join(
+        look: dict[str, Any] = {"alpha": 0.55, "label": name, "color": sides.get(name, other)}
+        axes.hist(values.detach().numpy(), bins=60, range=limits, density=True, **look)
+    axes.set(xlabel=x, ylabel="density")
+    legend_above(axes)
+    moments = "; ".join(
         f"{name}: mean {values.mean():.2f}, standard deviation {values.std():.2f}" for name, values in samples.items()
     )
-    return as_view(figure, f"Histogram of {x}. {said}")
+    return figure, f"Histogram of {x}. {moments}"
+
+
+@plot
+def temperature_panel(
+    cosines: Tensor,
+    row: int,
+    probabilities: Tensor,
+    gradient: Tensor,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    temperature: float,
+) -> Drawing:
+    """What one temperature makes of a matrix of cosines `[N, N]`: one row's softmax, its gradient, the loss.
+
+    Args:
+        row: the image whose softmax and gradient are drawn.
+        probabilities: `[N]`, its softmax over the texts.
+        gradient: `[N]`, of the loss, to its cosines.
+        lines: named values over all temperatures (temperatures, values); a dot marks the temperature at hand.
+        temperature: the one at hand.
+    """
+    figure = new_figure(9.6, 5.6)
+    matrix, softmax, pull, landscape = figure.subplots(2, 2).flatten()
+    numbers = range(1, len(cosines) + 1)
+    heat = matrix.imshow(cosines.numpy(), cmap=COSINE_MAP, vmin=-1, vmax=1)
+    matrix.add_patch(Rectangle((-0.5, row - 0.5), len(cosines), 1, fill=False, linewidth=2, clip_on=False))
+    matrix.set_xticks(range(len(cosines)), [f"T{number}" for number in numbers], color=TEXT_COLOUR, fontsize=8)
+    matrix.set_yticks(range(len(cosines)), [f"I{number}" for number in numbers], color=IMAGE_COLOUR, fontsize=8)
+    matrix.set_title("cosine similarity")
+    figure.colorbar(heat, ax=matrix, shrink=0.9)
+
+    colours = [COLOURS[0] if column == row else COLOURS[2] for column in range(len(cosines))]
+    right, own = probabilities[row].item(), gradient[row].item()
+    others = gradient.sum().item() - own
+    softmax.bar(numbers, probabilities.tolist(), color=colours)
+    softmax.axhline(1 / len(cosines), color="black", linestyle="--", linewidth=1)
+    softmax.set(ylim=(0, 1), xticks=numbers, title=f"softmax of I{row + 1}: own text {right:.3f} (dashed: chance)")
+    pull.bar(numbers, gradient.tolist(), color=colours)
+    pull.axhline(0, color="black", linewidth=0.8)
+    pull.set(xticks=numbers, title=f"gradient: own pair {own:+.4f}, others together {others:+.4f}")
+
+    values = []
+    looks = (IMAGE_COLOUR, "-"), (TEXT_COLOUR, "--"), ("black", ":")
+    for (name, (across, up)), (colour, style) in zip(lines.items(), looks, strict=False):
+        here = int((torch.tensor(across).log() - torch.tensor(temperature).log()).abs().argmin())
+        landscape.plot(across, up, style, color=colour, label=f"{name} {up[here]:.2f}")
+        landscape.plot(across[here], up[here], "o", color=colour)
+        values.append(f"{name} {up[here]:.3f}")
+    landscape.axvline(temperature, color="grey", linewidth=0.8)
+    landscape.set(xscale="log", xlabel="temperature", ylim=(0, None), title="at every temperature")
+    label_log_axis(landscape.xaxis)
+    landscape.grid(alpha=0.3)
+    landscape.legend(fontsize=8)
+
+    for axes in (matrix, softmax, pull, landscape):
+        axes.title.set_fontsize(10)
+    headline = f"temperature {temperature:.3f}, scale {1 / temperature:.1f}"
+    figure.suptitle(headline, fontsize=11)
+    alt = (
+        f"{headline.capitalize()}. Softmax of I{row + 1} on its own text {right:.3f}. Gradient on the own pair "
+        f"{own:.4f}, on the others together {others:.4f}. {', '.join(values)}"
+    )
+    return figure, alt

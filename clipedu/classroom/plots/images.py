@@ -10,7 +10,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, as_pil, as_view, img, new_figure, plain
+from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, Drawing, as_pil, img, new_figure, plot
 from clipedu.classroom.view import View, as_text
 
 
@@ -24,7 +24,7 @@ def pictures(
     """Images in a row that wraps, `width` px each, with captions in either language and a note in both."""
     if not images:
         return View('<div lang="zh">没有图片</div><div lang="en">no pictures</div>', "没有图片 | no pictures")
-    cells, said = [], []
+    cells, texts = [], []
     for number, image in enumerate(images):
         buffer = io.BytesIO()
         as_pil(image).save(buffer, "png")
@@ -35,8 +35,8 @@ def pictures(
         picture = img(buffer.getvalue(), alt, f"width: {width}px")
         style = f"display: inline-block; width: {width + 10}px; margin: 4px; vertical-align: top; font-size: 12px"
         cells.append(f'<div style="{style}">{picture}<div><b>{as_text(note)}</b></div>{lines}</div>')
-        said.append(" ".join(filter(None, (note, *captions.values()))) or alt)
-    return View("".join(cells), "\n".join(said))
+        texts.append(" ".join(filter(None, (note, *captions.values()))) or alt)
+    return View("".join(cells), "\n".join(texts))
 
 
 def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
@@ -51,56 +51,60 @@ def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
     return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
-def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> View:
+@plot
+def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> Drawing:
     """A row of pictures for each stage: its `channels` liveliest maps out of `[C, H, W]`, each on its own scale."""
     figure = new_figure(1.25 * channels + 1.2, 1.3 * len(stages))
     grid = figure.subplots(len(stages), channels, squeeze=False)
     for row, (name, maps) in zip(grid, stages.items(), strict=True):
         liveliest = maps.flatten(1).std(dim=1).topk(min(channels, len(maps))).indices.sort().values
-        for axis in row:
-            axis.set(xticks=[], yticks=[], frame_on=False)
-        for axis, channel in zip(row, liveliest.tolist(), strict=False):
-            axis.imshow(maps[channel].numpy(), cmap="gray")
-            axis.set_title(f"channel {channel}", fontsize=7)
-        row[0].set_ylabel(f"{plain(name)}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
+        for axes in row:
+            axes.set(xticks=[], yticks=[], frame_on=False)
+        for axes, channel in zip(row, liveliest.tolist(), strict=False):
+            axes.imshow(maps[channel].numpy(), cmap="gray")
+            axes.set_title(f"channel {channel}", fontsize=7)
+        row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
-    return as_view(figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}")
+    return figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}"
 
 
-def filters(kernels: Mapping[str, Tensor], columns: int = 8) -> View:
+@plot
+def filters(kernels: Mapping[str, Tensor]) -> Drawing:
     """Named panels of small pictures, one for each filter `[N, 3, K, K]` of a first layer; grey is 0.
 
     Each filter has its own scale: what counts is its pattern, not how strong it is.
     """
+    columns = 8
     rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
     figure = new_figure(3.2 * len(kernels), 3.2 * rows / columns + 0.35)
-    for axis, (name, weights) in zip(figure.subplots(1, len(kernels), squeeze=False)[0], kernels.items(), strict=True):
+    for axes, (name, weights) in zip(figure.subplots(1, len(kernels), squeeze=False)[0], kernels.items(), strict=True):
         weights = weights.detach().float()
-        shown = 0.5 + 0.5 * weights / weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+        grey = 0.5 + 0.5 * weights / weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
         size, border = weights.shape[-1], 1
         sheet = torch.ones(3, rows * (size + border) + border, columns * (size + border) + border)
-        for number, one in enumerate(shown):
+        for number, pixels in enumerate(grey):
             top, left = (border + place * (size + border) for place in divmod(number, columns))
-            sheet[:, top : top + size, left : left + size] = one
-        axis.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axis.set(xticks=[], yticks=[], frame_on=False)
-        axis.set_title(plain(name), fontsize=9)
-    said = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
-    return as_view(figure, f"First-layer filters as small pictures. {said}")
+            sheet[:, top : top + size, left : left + size] = pixels
+        axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        axes.set_title(name, fontsize=9)
+    sizes = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
+    return figure, f"First-layer filters as small pictures. {sizes}"
 
 
-def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> View:
+@plot
+def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> Drawing:
     """A picture and, beside it, how much each of its pixels `[H, W]` matters to one number; both with its reach."""
     rows, columns = (gradient > 0).any(1).nonzero().flatten(), (gradient > 0).any(0).nonzero().flatten()
     top, left = (int(places[0]) if len(places) else 0 for places in (rows, columns))
     height, width = (int(places[-1] - places[0]) + 1 if len(places) else 0 for places in (rows, columns))
     figure = new_figure(6.4, 3.4)
-    for axis in figure.subplots(1, 2):
-        axis.set(xticks=[], yticks=[])
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color="#E69F00", linewidth=2))
+    for axes in figure.subplots(1, 2):
+        axes.set(xticks=[], yticks=[])
+        axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color="#E69F00", linewidth=2))
     figure.axes[0].imshow(as_pil(image).resize((gradient.shape[1], gradient.shape[0])))
     figure.axes[0].set_title("picture", fontsize=9)
     figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
     figure.axes[1].set_title("root of the gradient", fontsize=9)
-    figure.suptitle(plain(title), fontsize=10)
-    return as_view(figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}")
+    figure.suptitle(title, fontsize=10)
+    return figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}"

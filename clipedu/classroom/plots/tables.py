@@ -1,4 +1,4 @@
-"""Tables of numbers as heat maps."""
+"""Tables of numbers as heat maps; vectors as arrows and points."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -15,93 +16,128 @@ from clipedu.classroom.plots.drawing import (
     SEQUENTIAL_MAP,
     TEXT_COLOUR,
     AnyImage,
+    Drawing,
     as_pil,
-    as_view,
-    font_for,
     new_figure,
-    plain,
+    plot,
 )
-from clipedu.classroom.view import View
+from clipedu.ground.environment import drawable
 
 
+@plot
 def similarity(
     matrix: Tensor,
     images: Sequence[AnyImage] = (),
     texts: Sequence[str] = (),
     title: str = "cosine similarity",
     rows_are: Sequence[str] = (),
-) -> View:
+) -> Drawing:
     """The one heat map of this series: cosines `[I, T]`, images down, texts across, on the fixed scale -1 to 1.
 
     `rows_are` names the rows where they are texts, too.
     """
     matrix = matrix.detach().float()
     rows, columns = matrix.shape
-    names, font = font_for(texts or [f"T{number + 1}" for number in range(columns)])
+    row_colour = TEXT_COLOUR if rows_are else IMAGE_COLOUR
     figure = new_figure(max(3.6, 0.62 * columns + 2.2), max(2.6, 0.62 * rows + 0.9))
-    axis = figure.subplots()
-    shown = axis.imshow(matrix.numpy(), cmap=COSINE_MAP, vmin=-1, vmax=1)
+    axes = figure.subplots()
+    heat = axes.imshow(matrix.numpy(), cmap=COSINE_MAP, vmin=-1, vmax=1)
     if rows * columns <= 100:
-        for row, column in np.ndindex(rows, columns):
-            value = float(matrix[row, column])
+        for (row, column), value in np.ndenumerate(matrix.numpy()):
             colour = "white" if abs(value) > 0.6 else "black"
-            axis.text(column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=8, color=colour)
-        axis.set_xticks(range(columns), names, color=TEXT_COLOUR, fontsize=9, fontproperties=font)
-        if texts:
-            axis.tick_params(axis="x", rotation=30)
-        row_names, row_font = font_for(rows_are or [f"I{number + 1}" for number in range(rows)])
-        colour = TEXT_COLOUR if rows_are else IMAGE_COLOUR
-        axis.set_yticks(range(rows), row_names, color=colour, fontproperties=row_font)
+            axes.text(column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        names = drawable([*texts] or [f"T{number + 1}" for number in range(columns)])
+        axes.set_xticks(range(columns), names, color=TEXT_COLOUR, fontsize=9, rotation=30 if texts else 0)
+        names = drawable([*rows_are] or [f"I{number + 1}" for number in range(rows)])
+        axes.set_yticks(range(rows), names, color=row_colour)
     for row, image in enumerate(images):
-        corner = axis.inset_axes((-1.9, row - 0.42, 0.84, 0.84), transform=axis.transData)
+        corner = axes.inset_axes((-1.9, row - 0.42, 0.84, 0.84), transform=axes.transData)
         corner.imshow(as_pil(image))
         corner.set(xticks=[], yticks=[])
-    axis.set_xlabel("texts", color=TEXT_COLOUR)
+    axes.set_xlabel("texts", color=TEXT_COLOUR)
     if not images:
-        axis.set_ylabel("texts" if rows_are else "images", color=TEXT_COLOUR if rows_are else IMAGE_COLOUR)
-    axis.set_title(plain(title), fontsize=10)
-    figure.colorbar(shown, ax=axis, shrink=0.8)
+        axes.set_ylabel("texts" if rows_are else "images", color=row_colour)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(heat, ax=axes, shrink=0.8)
     alt = f"Heat map of {rows} x {columns} cosine similarities ({title})"
     if rows == columns > 1:
         own = matrix.diag().mean().item()
         others = (matrix.sum() - matrix.diag().sum()).item() / (rows * (rows - 1))
         alt += f": the diagonal averages {own:.2f}, the rest {others:.2f}"
-    return as_view(figure, alt)
+    return figure, alt
 
 
+@plot
 def heat_map(
     values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str, most: float | None = None
-) -> View:
+) -> Drawing:
     """Numbers from 0 up as a labelled grid: attention, counts; `most` is the top of the colour scale."""
-    values = values.detach().float()
-    row_names, row_font = font_for(rows)
-    column_names, column_font = font_for(columns)
     figure = new_figure(max(3.2, 0.42 * len(columns) + 1.8), max(2.0, 0.36 * len(rows) + 1.2))
-    axis = figure.subplots()
-    shown = axis.imshow(values.numpy(), cmap=SEQUENTIAL_MAP, vmin=0, vmax=most, aspect="auto")
-    axis.set_xticks(range(len(columns)), column_names, rotation=60, ha="right", fontsize=9, fontproperties=column_font)
-    axis.set_yticks(range(len(rows)), row_names, fontsize=9, fontproperties=row_font)
-    axis.set_title(plain(title), fontsize=10)
-    figure.colorbar(shown, ax=axis, shrink=0.8)
-    return as_view(figure, f"Heat map: {title}, {len(rows)} rows and {len(columns)} columns")
+    axes = figure.subplots()
+    heat = axes.imshow(values.detach().float().numpy(), cmap=SEQUENTIAL_MAP, vmin=0, vmax=most, aspect="auto")
+    axes.set_xticks(range(len(columns)), drawable([*columns]), rotation=60, ha="right", fontsize=9)
+    axes.set_yticks(range(len(rows)), drawable([*rows]), fontsize=9)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(heat, ax=axes, shrink=0.8)
+    return figure, f"Heat map: {title}, {len(rows)} rows and {len(columns)} columns"
 
 
-def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, int, int]] | None = None) -> View:
+@plot
+def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, int, int]] | None = None) -> Drawing:
     """Small tables of numbers side by side; NaN stays empty. A window (top, left, height, width) is framed."""
     figure = new_figure(sum(0.5 * table.shape[1] + 0.6 for table in tables.values()), 3.0)
-    spaces = figure.subplots(1, len(tables), width_ratios=[t.shape[1] for t in tables.values()], squeeze=False)[0]
+    panels = figure.subplots(1, len(tables), width_ratios=[t.shape[1] for t in tables.values()], squeeze=False)[0]
     most = max(float(table.nan_to_num().abs().max()) for table in tables.values())
-    said = []
-    for axis, (name, table) in zip(spaces, tables.items(), strict=True):
-        axis.imshow(table.numpy(), cmap=COSINE_MAP, vmin=-1.5 * most, vmax=1.5 * most)
-        for row, column in np.ndindex(*table.shape):
-            value = float(table[row, column])
-            axis.text(column, row, "" if math.isnan(value) else f"{value:g}", ha="center", va="center", fontsize=10)
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+        axes.imshow(table.numpy(), cmap=COSINE_MAP, vmin=-1.5 * most, vmax=1.5 * most)
+        for (row, column), value in np.ndenumerate(table.numpy()):
+            axes.text(column, row, "" if math.isnan(value) else f"{value:g}", ha="center", va="center", fontsize=10)
         if name in (windows or {}):
             top, left, height, width = (windows or {})[name]
             frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, linewidth=3, clip_on=False)
-            axis.add_patch(frame)
-        axis.set(xticks=[], yticks=[])
-        axis.set_title(plain(name), fontsize=9)
-        said.append(f"{name} {table.tolist()}")
-    return as_view(figure, f"Tables of numbers: {'; '.join(said)}")
+            axes.add_patch(frame)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(name, fontsize=9)
+    numbers = "; ".join(f"{name} {table.tolist()}" for name, table in tables.items())
+    return figure, f"Tables of numbers: {numbers}"
+
+
+@plot
+def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
+    """Vectors of the plane, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
+    images, texts = images.detach().float(), texts.detach().float()
+    reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.2
+    figure = new_figure(4.6, 4.6)
+    axes = figure.subplots()
+    angle = np.linspace(0, 2 * math.pi, 200)
+    axes.plot(np.cos(angle), np.sin(angle), "--", color="grey", linewidth=1)
+    arrows = []
+    for vectors, colour, letter in ((images, IMAGE_COLOUR, "I"), (texts, TEXT_COLOUR, "T")):
+        for number, (x, y) in enumerate(vectors.tolist(), 1):
+            axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+            axes.text(x * 1.06, y * 1.06, f"{letter}{number}", color=colour, ha="center", va="center")
+            arrows.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
+    axes.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
+    axes.axvline(0, color="lightgrey", linewidth=0.8, zorder=0)
+    return figure, f"Arrows beside the unit circle: {', '.join(arrows)}" + (f"; {title}" if title else "")
+
+
+@plot
+def on_the_sphere(
+    images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("images", "texts")
+) -> Drawing:
+    """Unit vectors of space, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
+    figure = new_figure(4.8, 4.6)
+    axes = figure.add_subplot(projection="3d")
+    u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
+    axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="lightgrey", linewidth=0.4)
+    for vectors, colour, name, marker in ((images, IMAGE_COLOUR, names[0], "o"), (texts, TEXT_COLOUR, names[1], "^")):
+        axes.scatter(*vectors.detach().T.numpy(), color=colour, label=name, marker=marker, s=45, depthshade=False)
+    for image, text in zip(images.detach().numpy(), texts.detach().numpy(), strict=True):
+        axes.plot(*np.stack([image, text]).T, color="black", linewidth=0.8)
+    axes.set_box_aspect((1, 1, 1))
+    axes.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1], title=title)
+    axes.legend(loc="upper left", fontsize=8)
+    angles = torch.rad2deg((images * texts).sum(dim=-1).clamp(-1, 1).arccos())
+    return figure, f"{len(images)} pairs on the unit sphere, {angles.mean():.0f} degrees apart on average. {title}"
