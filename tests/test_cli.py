@@ -15,10 +15,11 @@ from clipedu.commands.main import main
 from tests.conftest import ROOT
 
 SMALL = ["--pretrained", "none", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
+TINY = ["--image-encoder", "tiny"]  # registered in conftest.py
 
 
 def arguments(data_dir: Path, run_dir: Path) -> list[str]:
-    return ["train", "--data-dir", str(data_dir), "--run-dir", str(run_dir), *SMALL]
+    return ["train", "--data-dir", str(data_dir), "--run-dir", str(run_dir), *SMALL, *TINY]
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -118,7 +119,7 @@ def test_frozen_features_are_computed_once(
         (["train", "--epochs", "0"], "epochs=0"),
         (["train", "--batch-size", "1"], "batch_size=1"),
         (["train", "--lr", "nan"], "lr=nan"),
-        (["train", "--text-layers", "0", "--pretrained", "none", "--run-dir", "r"], "num_layers=0"),
+        (["train", "--text-layers", "0", "--pretrained", "none", "--run-dir", "r"], "--text-layers 0"),
         (["train", "--language", "fr"], "fr"),
         (["train", "--image-encoder", "vgg"], "vgg"),
         (["train", "--device", "abacus", "--run-dir", "r"], "abacus"),
@@ -153,7 +154,7 @@ def test_damaged_pictures_in_a_searched_folder_are_left_out(
     assert main([*search, str(data_dir / "images"), "a circle"]) == 0
     assert "1 damaged" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert "no readable picture" in fails(capsys, *search, str(tmp_path / "empty"), "a circle")
+    assert "no readable pictures" in fails(capsys, *search, str(tmp_path / "empty"), "a circle")
     assert "--top" in fails(capsys, *search, str(data_dir / "images"), "--top", "0", "a circle")
 
 
@@ -173,13 +174,16 @@ def test_create_dataset_refuses_a_folder_in_use(tmp_path: Path, capsys: pytest.C
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="fcntl holds the folder")
-def test_a_run_that_another_process_trains(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_another_process_trains(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipedu.runs.folder.LOCK_PATIENCE", 0.1)
     words = arguments(data_dir, tmp_path / "run")
     assert main(words) == 0
     before = sorted((tmp_path / "run").rglob("*"))
-    hold = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(1); input()"
-    command = [sys.executable, "-uc", hold, str(tmp_path / "run/.lock")]
+    hold = "import pathlib, sys; from clipedu.runs.folder import only_writer\n"
+    hold += "with only_writer(pathlib.Path(sys.argv[1])): print(1); input()"
+    command = [sys.executable, "-uc", hold, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
@@ -191,7 +195,7 @@ def test_a_run_that_another_process_trains(tmp_path: Path, data_dir: Path, capsy
 
 
 def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
-    words = arguments(data_dir, tmp_path / "run")
+    words = ["train", "--data-dir", str(data_dir), "--run-dir", str(tmp_path / "run"), *SMALL]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "clipedu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run([*launch, *words], capture_output=True, text=True, env=environment, check=False)

@@ -13,7 +13,7 @@ from clipedu import ImageTextDataset
 from clipedu.data.loading import Pictures, epoch_batches, image_batches, in_order, open_pictures
 from clipedu.data.pictures import load_image, load_pixels
 from clipedu.data.records import read_records
-from clipedu.ground.errors import ConfigError, DatasetError
+from clipedu.ground.errors import DatasetError
 
 
 def write(folder: Path, records: Any) -> Path:
@@ -92,13 +92,13 @@ def test_no_list_of_records(folder: Path, records: Any) -> None:
     [
         ({"image_path": None}, "image_path"),
         ({"image_path": ""}, "image_path"),
-        ({"image_path": "images/c.png"}, "no picture"),
-        ({"image_path": "images"}, "no picture"),
+        ({"image_path": "images/c.png"}, "does not exist"),
+        ({"image_path": "images"}, "does not exist"),
         ({"image_path": "../outside.png"}, "out of the data folder"),
         ({"text": 3}, "string"),
         ({"text": ["fine", None]}, "string"),
-        ({"text": ""}, "no word"),
-        ({"text": ["fine", " . "]}, "no word"),
+        ({"text": ""}, "no words"),
+        ({"text": ["fine", " . "]}, "no words"),
         ({"text": []}, "caption is missing"),
         ({"text_zh": {"a": 1}}, "text_zh"),
         ({"split": 1}, "split"),
@@ -120,11 +120,9 @@ def test_link_out_of_the_folder(folder: Path, tmp_path_factory: pytest.TempPathF
 
 def test_all_faults_in_one_report(folder: Path) -> None:
     (folder / "images/html.jpg").write_text("<html>not found</html>")
-    whole = (folder / "images/a.png").read_bytes()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "images/cut.png")
     (folder / "images/cut.png").write_bytes((folder / "images/cut.png").read_bytes()[:3000])
-    assert whole
     text = report(
         folder,
         [
@@ -162,7 +160,7 @@ def test_splits_and_languages(folder: Path) -> None:
         ImageTextDataset(folder, "test")
     with pytest.raises(DatasetError, match="text_zh"):
         ImageTextDataset(folder, "train", "zh")
-    with pytest.raises(ConfigError, match="en, zh"):
+    with pytest.raises(ValueError, match="'fr'"):
         ImageTextDataset(folder, language="fr")
 
 
@@ -190,6 +188,41 @@ def test_all_captions_know_their_picture(sample_data: Path) -> None:
     texts, text_to_image = dataset.all_captions()
     assert len(texts) == len(text_to_image) == 4 * len(dataset)
     assert all(text in dataset.records[i].texts("both") for text, i in zip(texts, text_to_image.tolist(), strict=True))
+
+
+def test_batches_for_training(data_dir: Path) -> None:
+    dataset = ImageTextDataset(data_dir, "train", seed=3)
+    pixels = dataset.pictures(32)
+    assert isinstance(pixels, torch.Tensor)
+    batches = list(dataset.batches(pixels, 5, epoch=2, seed=7))
+    order = epoch_batches(24, 5, seed=7, epoch=2)
+    assert [batch.captions for batch in batches] == [[dataset.caption(i) for i in indices] for indices in order]
+    assert all(torch.equal(batch.images, pixels[indices]) for batch, indices in zip(batches, order, strict=True))
+    for batch in batches:  # no two scenes of the fixture share a caption
+        assert batch.caption_ids.dtype == torch.int64
+        assert len(batch.caption_ids.unique()) == 5
+    halves = [list(dataset.batches(pixels, 4, epoch=1, rank=rank, processes=2)) for rank in range(2)]
+    whole = list(dataset.batches(pixels, 4, epoch=1))
+    assert [one.captions + other.captions for one, other in zip(*halves, strict=True)] == [b.captions for b in whole]
+
+
+def test_equal_captions_have_equal_ids(folder: Path) -> None:
+    write(folder, [GOOD, GOOD | {"image_path": "images/b.png"}, GOOD | {"text": "a blue square"}])
+    (batch,) = ImageTextDataset(folder).batches(torch.zeros(3, 4), 3, epoch=1)
+    equal = [batch.caption_ids[i] == batch.caption_ids[j] for i, j in ((0, 1), (0, 2), (1, 2))]
+    texts = [batch.captions[i] == batch.captions[j] for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert equal == texts
+    assert sum(texts) == 1
+
+
+def test_subset_and_fingerprint(sample_data: Path) -> None:
+    dataset = ImageTextDataset(sample_data, "val")
+    few = dataset.subset(5)
+    assert (len(few), len(dataset)) == (5, 300)
+    assert few.image_paths() == dataset.image_paths()[:5]
+    assert few.fingerprint() == ImageTextDataset(sample_data, "val").subset(5).fingerprint()
+    assert few.fingerprint() != dataset.subset(6).fingerprint()
+    assert few.fingerprint() != ImageTextDataset(sample_data, "val", "zh").subset(5).fingerprint()
 
 
 # ------------------------------------------------------------------------------------------------- pictures
@@ -248,7 +281,7 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
         again = open_pictures(paths, 32)
     assert isinstance(again, torch.Tensor)
     assert torch.equal(again, held)
-    monkeypatch.setattr("clipedu.data.pictures.MEMORY_LIMIT", 1000)
+    monkeypatch.setattr("clipedu.data.loading.MEMORY_LIMIT", 1000)
     streamed = open_pictures(paths, 32)
     assert isinstance(streamed, Pictures)
     batches = epoch_batches(20, 6, seed=0, epoch=1)

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ def test_gpu_report_without_a_gpu_is_zero() -> None:
 def test_every_failed_check_has_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipedu.data.emoji._FONTS", ())
     monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
-    monkeypatch.setattr("clipedu.ground.environment._PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("clipedu.commands.check._PACKAGES", ("torch", "no-such-package"))
     failed = {check.name: str(check) for check in check_environment(tmp_path) if not check.ok}
     assert {"no-such-package", "sample_data", "Chinese font", "emoji font"} <= set(failed)
     for line in failed.values():
@@ -64,19 +64,17 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
-    """Also where they had our number, as in a container; what a living process writes is not touched."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for number in (dead.pid, os.getpid(), os.getppid()):
-        for name in ("set", "file.txt", "other.txt"):
+    """What bears our own number was another's, as in a container; what is young may still be being written."""
+    old = time.time() - 48 * 3600
+    for name in ("set", "file.txt", "other.txt"):
+        for number, age in ((1, old), (os.getpid(), time.time()), (2, time.time())):
             (tmp_path / f".{name}.{number}.tmp").mkdir()
-            (tmp_path / f".{name}.{number}.tmp/one").touch()
+            os.utime(tmp_path / f".{name}.{number}.tmp", (age, age))
     with whole_folder(tmp_path / "set") as folder:
         (folder / "two").touch()
     with whole_file(tmp_path / "file.txt") as temporary:
         temporary.write_text("whole")
-    alive, others = os.getppid(), (dead.pid, os.getpid(), os.getppid())
-    kept = {f".set.{alive}.tmp", f".file.txt.{alive}.tmp", *(f".other.txt.{number}.tmp" for number in others)}
+    kept = {".set.2.tmp", ".file.txt.2.tmp", *(f".other.txt.{number}.tmp" for number in (1, 2, os.getpid()))}
     assert {path.name for path in tmp_path.iterdir()} == {"set", "file.txt"} | kept
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["two"]
 

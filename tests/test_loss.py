@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipedu import contrastive_loss
-from clipedu.ground.errors import ConfigError
 from clipedu.loss import sigmoid_loss
 
 SCALE = torch.tensor(math.log(1 / 0.07))
@@ -46,17 +45,6 @@ def loop_loss(
             right = sum(math.exp(logits[j]) for j in range(len(keys)) if ids[j] == ids[i])
             total += (log_sum - math.log(right)) / len(queries) / 2
     return total
-
-
-def rounding(scale: float, width: int) -> float:
-    """How far a loss in float32 may be from the one in 64 bits.
-
-    With unit rows no logit is above the factor exp(scale). It is the sum of `width` rounded products times that factor,
-    which is itself off by the rounding of `scale`: (width + scale + 2) eps factor together. Logarithm and sum of the
-    softmax, and the mean over the rows, add a few eps of numbers that are no larger. A loss is the difference of two.
-    """
-    factor = math.exp(scale)
-    return 2 * torch.finfo(torch.float32).eps * (factor * (width + scale + 2 + 12) + 16)
 
 
 def test_three_pairs_by_hand() -> None:
@@ -209,8 +197,11 @@ def test_half_precision_input_is_computed_in_float32(dtype: torch.dtype) -> None
 
 
 def test_shapes_that_do_not_fit() -> None:
-    with pytest.raises(ConfigError, match=r"\[3, 4\]"):
+    with pytest.raises(ValueError, match=r"\[3, 4\]"):
         contrastive_loss(unit(3, 4), unit(2, 4), SCALE)
+    for wrong in ({"caption_ids": torch.arange(4)}, {"hard_negatives": unit(2, 5)}, {"chunk_size": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            contrastive_loss(unit(3, 4), unit(3, 4, seed=1), SCALE, **wrong)
 
 
 # ------------------------------------------------------------------------------------------ several processes

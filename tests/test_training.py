@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.amp import GradScaler
+from torch.nn import functional as F
 
 from clipedu import (
     CLIP,
+    Callback,
     ImageTextDataset,
     SimpleTokenizer,
     TrainConfig,
@@ -20,11 +23,13 @@ from clipedu import (
     recall_at_k,
     save_checkpoint,
     train,
+    train_step,
 )
 from clipedu.embedding import embed_images, embed_texts, model_inputs
 from clipedu.ground.errors import CheckpointError, ClipEduError, ConfigError, TrainingError
-from clipedu.optimization import choose_precision, make_optimizer, make_scheduler
+from clipedu.optimization import OptimizationState, choose_precision, make_optimizer, make_scheduler
 from clipedu.runs.folder import clear_run, find_checkpoint, newest_epoch
+from clipedu.runs.history import EpochRecord, StepRecord
 from tests.conftest import draw_dataset, small_model, tokenizer_of
 
 QUICK = TrainConfig(epochs=3, batch_size=8, image_size=32, device="cpu", precision="fp32")
@@ -32,7 +37,7 @@ QUICK = TrainConfig(epochs=3, batch_size=8, image_size=32, device="cpu", precisi
 
 def run(
     data_dir: Path, config: TrainConfig = QUICK, run_dir: Path | None = None, **kwargs: Any
-) -> tuple[CLIP, list[Any]]:
+) -> tuple[CLIP, list[EpochRecord]]:
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer)
     train_set, val_set = ImageTextDataset(data_dir, "train"), ImageTextDataset(data_dir, "val")
@@ -49,7 +54,7 @@ def test_overfits_32_pairs(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer, dropout=0.0)
     dataset = ImageTextDataset(data_dir, "train")
-    history = train(model, tokenizer, dataset, config=replace(QUICK, epochs=60, batch_size=32))
+    history = train(model, tokenizer, dataset, config=replace(QUICK, epochs=150, batch_size=32))
     texts = [record.captions["en"][0] for record in dataset.records]
     similarity = embed_images(model, model_inputs(model, dataset)) @ embed_texts(model, tokenizer, texts).T
     assert recall_at_k(similarity, torch.arange(32))["i2t_R@1"] == 1
@@ -67,37 +72,76 @@ def test_equal_runs_give_equal_numbers(data_dir: Path) -> None:
 
 
 def test_history_and_callbacks(data_dir: Path, tmp_path: Path) -> None:
-    seen: list[dict[str, Any]] = []
-    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[seen.append])
+    steps: list[StepRecord] = []
+    epochs: list[EpochRecord] = []
+    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[Callback(steps.append, epochs.append)])
     assert json.loads((tmp_path / "run/history.json").read_text()) == history
     for number, record in enumerate(history, 1):
         assert list(record) == ["epoch", "step", "loss", "lr", "logit_scale", "train_seconds", "val"]
         assert (record["epoch"], record["step"]) == (number, 3 * number)
+        assert record["val"] is not None
         assert set(record["val"]) == {"en"}
     assert [record["train_seconds"] for record in history] == sorted(record["train_seconds"] for record in history)
     assert history[-1]["lr"] == pytest.approx(0, abs=1e-9)
-    steps = [record for record in seen if "val" not in record]
     assert [record["step"] for record in steps] == list(range(1, 10))
-    assert [record for record in seen if "val" in record] == history
+    assert [record["epoch"] for record in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert epochs == history
+    assert history[0]["loss"] == pytest.approx(sum(record["loss"] for record in steps[:3]) / 3)
+
+
+def test_quiet_says_nothing(data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(data_dir, replace(QUICK, epochs=1, batch_size=500), run_dir=tmp_path, quiet=True)
+    run(data_dir, replace(QUICK, epochs=1, batch_size=500), run_dir=tmp_path, quiet=True)  # goes on, with nothing left
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_step_by_hand(data_dir: Path) -> None:
+    """`train_step` against the same step written out with plain SGD: loss, clipping, update, clamp."""
+    tokenizer = tokenizer_of(data_dir)
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    texts = ImageTextDataset(data_dir, "test").all_captions()[0][:8]
+    tokens = tokenizer(texts, padding="longest")
+    ours, byhand = small_model(tokenizer, dropout=0.0), small_model(tokenizer, dropout=0.0)
+    for model in (ours, byhand):
+        model.train().logit_scale.data.fill_(4.7)
+    sgd = torch.optim.SGD(ours.parameters(), lr=0.5)
+    state = OptimizationState(
+        sgd, make_scheduler(sgd, replace(QUICK, warmup=0), 10), GradScaler("cpu", enabled=False), torch.float32
+    )
+    found = train_step(ours, state, images, tokens["input_ids"], tokens["attention_mask"], clip_norm=0.3)
+    image_embedding, text_embedding = byhand(images, **tokens)
+    logits = byhand.logit_scale.exp() * image_embedding @ text_embedding.T
+    right = torch.arange(8)
+    loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    assert found == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
+    gradients = {name: p.grad for name, p in byhand.named_parameters() if p.grad is not None}
+    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    assert norm > 0.3, "else nothing would be clipped"
+    for name, parameter in byhand.named_parameters():
+        parameter.data -= 0.5 * gradients[name] * 0.3 / norm
+    byhand.logit_scale.data.clamp_(max=math.log(100))
+    for (name, one), other in zip(ours.named_parameters(), byhand.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4, msg=name)
 
 
 class Stop(Exception):
     """Stands for a crash."""
 
 
-def crash_at(step: int) -> Any:
-    def callback(record: dict[str, Any]) -> None:
-        if record["step"] == step and "val" not in record:
-            raise Stop
+def raise_at(step: int, error: type[BaseException]) -> Callback:
+    def on_step(record: StepRecord) -> None:
+        if record["step"] == step:
+            raise error
 
-    return callback
+    return Callback(on_step)
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 7, 9])
 def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(data_dir: Path, tmp_path: Path, step: int) -> None:
     whole, history = run(data_dir, run_dir=tmp_path / "whole")
     with pytest.raises(Stop):
-        run(data_dir, run_dir=tmp_path / "cut", callbacks=[crash_at(step)])
+        run(data_dir, run_dir=tmp_path / "cut", callbacks=[raise_at(step, Stop)])
     resumed, rest = run(data_dir, run_dir=tmp_path / "cut")
     assert same_weights(whole, resumed)
     assert [record["loss"] for record in rest] == [record["loss"] for record in history]
@@ -107,11 +151,7 @@ def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(data_dir: Path, 
 
 
 def test_ctrl_c_keeps_what_was_finished(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(record: dict[str, Any]) -> None:
-        if record["step"] == 5 and "val" not in record:
-            raise KeyboardInterrupt
-
-    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[interrupt])
+    _, history = run(data_dir, run_dir=tmp_path / "run", callbacks=[raise_at(5, KeyboardInterrupt)])
     assert len(history) == 1
     assert "interrupted" in capsys.readouterr().out
     resumed, _ = run(data_dir, run_dir=tmp_path / "run")
@@ -126,7 +166,7 @@ def test_ctrl_c_while_the_last_epoch_is_saved(data_dir: Path, tmp_path: Path, mo
             raise KeyboardInterrupt
         save_checkpoint(path, *content)
 
-    monkeypatch.setattr("clipedu.training.save_checkpoint", save)
+    monkeypatch.setattr("clipedu.runs.resume.save_checkpoint", save)
     _, history = run(data_dir, run_dir=tmp_path)
     assert len(history) == 2
     monkeypatch.undo()
@@ -161,8 +201,8 @@ def test_files_of_a_run(data_dir: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_trained_again(data_dir: Path, tmp_path: Path) -> None:
     one, history = run(data_dir, run_dir=tmp_path)
-    steps: list[dict[str, Any]] = []
-    other, again = run(data_dir, run_dir=tmp_path, callbacks=[steps.append])
+    steps: list[StepRecord] = []
+    other, again = run(data_dir, run_dir=tmp_path, callbacks=[Callback(steps.append)])
     assert again == history
     assert steps == []
     assert same_weights(one, other)
@@ -181,13 +221,13 @@ def test_nan_stops_the_run_and_spares_the_checkpoint(data_dir: Path, tmp_path: P
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer)
 
-    def poison(record: dict[str, Any]) -> None:
-        if record["step"] == 4 and "val" not in record:
+    def poison(record: StepRecord) -> None:
+        if record["step"] == 4:
             model.text_projection.weight.data.fill_(float("nan"))
 
     train_set = ImageTextDataset(data_dir, "train")
     with pytest.raises(TrainingError, match="step 5"):
-        train(model, tokenizer, train_set, config=QUICK, run_dir=tmp_path, callbacks=[poison])
+        train(model, tokenizer, train_set, config=QUICK, run_dir=tmp_path, callbacks=[Callback(poison)])
     kept, _ = load_model(tmp_path)
     assert all(value.isfinite().all() for value in kept.state_dict().values())
     assert newest_epoch(tmp_path) == tmp_path / "checkpoints/epoch_1.pt"
@@ -230,9 +270,7 @@ def test_frozen_features_train_the_rest_only(data_dir: Path) -> None:
 
 
 def test_weight_decay_groups() -> None:
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(["a b c"])
-    model = small_model(tokenizer)
+    model = small_model(SimpleTokenizer.from_texts(["a b c"]), image_encoder="resnet18")
     kept, decayed = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
     names = {parameter: name for name, parameter in model.named_parameters()}
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
@@ -244,9 +282,7 @@ def test_weight_decay_groups() -> None:
 
 
 def test_the_image_encoder_learns_at_its_own_rate() -> None:
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(["a b c"])
-    model = small_model(tokenizer)
+    model = small_model(SimpleTokenizer.from_texts(["a b c"]), image_encoder="resnet18")
     groups = make_optimizer(model, TrainConfig(lr=1e-3, image_lr_scale=0.1)).param_groups
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():

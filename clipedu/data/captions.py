@@ -35,7 +35,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
                 f"{path}：{name} 的说明文字有 {len(caption)} 个字符，太长",
                 f"{path}: a caption of {name} has {len(caption):,} characters, which is too long",
             )
-        if SimpleTokenizer.tokenize_text(caption):  # else a dataset.json with it could not be read
+        if SimpleTokenizer.tokenize_text(caption):  # a dataset.json with an empty caption could not be read
             captions[name].append(caption.strip())
     return dict(captions)
 
@@ -52,7 +52,7 @@ def _read_pairs(path: Path, text: str) -> Pairs:
         return _read_table(text, ",")
     raise DatasetError(
         f"{path} 的格式无法识别（支持 captions.txt、*.token.txt、results.csv、COCO 的 JSON）",
-        f"the format of {path} is not known (captions.txt, *.token.txt, results.csv and COCO's JSON are)",
+        f"the format of {path} is not recognised (supported: captions.txt, *.token.txt, results.csv, COCO's JSON)",
     )
 
 
@@ -87,9 +87,9 @@ def _read_coco(content: Any) -> Pairs:
         names = {image["id"]: image["file_name"] for image in content["images"]}
         pairs = [(names[annotation["image_id"]], annotation["caption"]) for annotation in content["annotations"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"it has not the form of COCO's captions_*.json ({error!r:.80})") from error
+        raise ValueError(f"not in the form of COCO's captions_*.json ({error!r:.80})") from error
     for pair in pairs:
-        if not all(isinstance(one, str) for one in pair):
+        if not all(isinstance(value, str) for value in pair):
             raise ValueError(f"file_name and caption must be strings, not {pair!r:.80}")
         yield pair
 
@@ -102,10 +102,10 @@ def import_captions(
     Args:
         out: the data folder; its images/ holds the pictures.
         english, chinese: caption files, at least one.
-        splits: (split name, file with a picture name per line); without any, every tenth picture becomes `val`.
+        splits: (split name, file with one picture name per line); without any, every tenth picture becomes `val`.
 
     Returns:
-        How many pictures got captions, and how many pictures of the caption files are not there.
+        How many pictures got captions, and how many pictures named in the caption files are missing.
     """
     if (out / "dataset.json").exists():
         raise ClipEduError(
@@ -117,14 +117,14 @@ def import_captions(
     splits = list(splits)
     split_of = {Path(line.strip()).stem: split for split, path in splits for line in _lines(path) if line.strip()}
     names = list(dict.fromkeys(name for captions in by_language.values() for name in captions))
-    there = [name for name in names if (out / "images" / Path(name).name).is_file()]
-    if not there:
+    found = [name for name in names if (out / "images" / Path(name).name).is_file()]
+    if not found:
         raise DatasetError(
             f"{out / 'images'} 里没有说明文件提到的图片（如 {names[:1]}）",
-            f"{out / 'images'} holds none of the pictures that the captions name (such as {names[:1]})",
+            f"{out / 'images'} has none of the pictures that the captions name (such as {names[:1]})",
         )
     records: list[dict[str, object]] = []
-    for index, name in enumerate(there):
+    for index, name in enumerate(found):
         split = split_of.get(Path(name).stem) if splits else ("val" if index % 10 == 9 else "train")
         if split is not None:
             texts = {field: captions[name] for field, captions in by_language.items() if name in captions}
@@ -132,10 +132,10 @@ def import_captions(
     if not records:
         raise DatasetError(
             "划分文件没有提到任何一张有说明文字的图片",
-            "the files of the splits name none of the pictures with captions",
+            "the split files name none of the pictures with captions",
         )
     write_records(out, records)
-    return len(records), len(names) - len(there)
+    return len(records), len(names) - len(found)
 
 
 def _lines(path: Path) -> list[str]:
