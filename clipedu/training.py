@@ -118,14 +118,14 @@ def train(
 
     Ctrl-C ends training early: finished epochs are kept and returned.
     """
+    tell: Callable[[str], None] = (lambda _: None) if quiet else say
     rank, processes = rank_and_processes()
-    device = choose_device(config.device)
-    model.to(device)
+    model.to(choose_device(config.device))
     model.image_size = config.image_size
     batch_size = fitting_batch_size(len(train_set), config.batch_size, processes)
-    if batch_size != config.batch_size and not quiet:
+    if batch_size != config.batch_size:
         pairs = len(train_set)
-        say(
+        tell(
             f"批次 {config.batch_size} 改为 {batch_size}（共 {pairs} 对）| "
             f"batch size {config.batch_size} becomes {batch_size} ({pairs} pairs)"
         )
@@ -137,8 +137,8 @@ def train(
     identity = run_identity(model, tokenizer, train_set, config, processes)
     with only_writer(folder) if folder and rank == 0 else nullcontext():
         history = resume(folder, model, state, identity, config.epochs) if folder else []
-        if history and not quiet:
-            say(f"从第 {len(history)} 轮之后继续 | going on after epoch {len(history)} ({folder})")
+        if history:
+            tell(f"从第 {len(history)} 轮之后继续 | going on after epoch {len(history)} ({folder})")
         try:
             for epoch in range(len(history) + 1, config.epochs + 1):
                 start = time.perf_counter()
@@ -171,16 +171,14 @@ def train(
                         record["val"] = evaluate(model, tokenizer, val_set, val_images)
                     if folder:
                         save_epoch(folder, model, tokenizer, state, [*history, record], identity, config.epochs)
-                    if not quiet:
-                        say(describe(record, config.epochs))
+                    tell(describe(record, config.epochs))
                 history.append(record)  # not before it is saved: Ctrl-C may come in between
                 if processes > 1:
                     dist.barrier()
                 for callback in callbacks:
                     callback.on_epoch(record)
         except KeyboardInterrupt:
-            if not quiet:
-                say(f"\n已中断，保留了 {len(history)} 轮 | interrupted, {len(history)} epochs are kept")
+            tell(f"\n已中断，保留了 {len(history)} 轮 | interrupted, {len(history)} epochs are kept")
     return history
 
 
