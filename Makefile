@@ -69,6 +69,7 @@ endif
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.page
 
 # What the tests ran with: to install the very same, and for pip-audit, which asks a network whether faults are known.
 versions: $(VENV)/.ready-test

@@ -3,15 +3,15 @@
 python -m benchmarks.against_open_clip
 
 Both have a ResNet-18 with random weights (open_clip's from timm), a text Transformer of 256 numbers, 8 heads and an
-MLP twice as wide, and a shared space of 256: the same number of parameters. Both take the same step: forward, loss,
-backward, clipping at 1.0, fused AdamW. open_clip's text sees only what stands before (causal), ours both ways.
-open_clip has no dropout and runs in float32; so do ours, except the arm "ours", which has the dropout of `train` (0.1)
-and its precision: bf16 where the processor has instructions for it. "Exact" texts are padded to the longest only.
+MLP twice as wide, and a shared space of 256: the same number of parameters. Both take the same step (forward, loss,
+backward, clipping at 1.0, fused AdamW), ours as `clipedu.train_step`. open_clip's text sees only what stands before
+(causal), ours both ways. open_clip has no dropout and runs in float32; so do ours, except the arm "ours", which has the
+dropout of `train` (0.1) and its precision: bf16 where the processor has instructions for it. "Exact" texts are padded
+to the longest only. The first `--warm-up` rounds do not count.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from benchmarks.record import FOLDER, write_result
-from benchmarks.turns import in_turn, ratio_of_medians
-from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, contrastive_loss
+from benchmarks.harness import in_turn, ratio_of_medians, read_options, write_result
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, train_step
 from clipedu.classroom.measure import seconds
-from clipedu.data.loading import open_pictures
 from clipedu.ground.environment import choose_device
-from clipedu.optimization import choose_precision
+from clipedu.optimization import OptimizationState, choose_precision
 from clipedu.tokenizer import SEP
 
 WIDTH, HEADS, EMBEDDING, FULL, SHORT = 256, 8, 256, 77, 16  # FULL and SHORT are paddings, in tokens
@@ -41,11 +39,12 @@ PAIRS = {  # what is compared: open_clip's arm, ours
     "its default against exact texts, channels last": ("open_clip 77", "ours exact channels last"),
     "its default against the settings of train": ("open_clip 77", "ours"),
 }
+MANY = 1000  # steps of the schedule: more than are measured
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures `[B, 3, S, S]` (normalised float32, channels first), their captions, and the words' ids."""
+    """Pictures `[B, 3, S, S]` (normalised float32, channels first), their captions, and the tokenizer."""
 
     images: Tensor
     captions: list[str]
@@ -53,21 +52,18 @@ class Batch:
 
     def tokens(self, length: int | None) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, padded to so many tokens; None: to the longest caption."""
-        if length is None:
-            rows = self.tokenizer(self.captions, padding="longest")
-        else:
-            rows = self.tokenizer(self.captions, padding="max_length", max_length=length)
-        return {name: tensor.to(self.images.device) for name, tensor in rows.items()}
+        padding = {"padding": "max_length", "max_length": length} if length else {"padding": "longest"}
+        return {name: rows.to(self.images.device) for name, rows in self.tokenizer(self.captions, **padding).items()}
 
 
 def read_batch(data_dir: Path, batch_size: int, image_size: int, device: torch.device) -> Batch:
     """The first pairs of `train`."""
     pairs = ImageTextDataset(data_dir, "train", "en")
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(pairs.all_captions()[0])
-    images = open_pictures(pairs.image_paths()[:batch_size], image_size)
+    tokenizer = SimpleTokenizer.from_texts(pairs.all_captions()[0])
+    first = pairs.subset(batch_size)
+    images = first.pictures(image_size)
     assert isinstance(images, Tensor)  # a single batch is always held in memory
-    captions = [pairs.caption(index) for index in range(len(images))]
+    captions = [first.caption(index) for index in range(len(first))]
     return Batch(((images / 255 - 0.5) / 0.25).to(device), captions, tokenizer)
 
 
@@ -100,55 +96,38 @@ def our_model(batch: Batch, layers: int, dropout: float, channels_last: bool) ->
     return CLIP(encoder, TextEncoder(len(batch.tokenizer), WIDTH, layers, dropout, HEADS), EMBEDDING)
 
 
-def open_clip_step(batch: Batch, layers: int, length: int, layout: torch.memory_format) -> Callable[[], None]:
+def open_clip_step(batch: Batch, layers: int, length: int, layout: torch.memory_format) -> Callable[[], object]:
     """A training step of open_clip."""
-    model = open_clip_model(batch, layers, length).to(batch.images.device).to(memory_format=layout)
+    device = batch.images.device
+    model = open_clip_model(batch, layers, length).to(device).to(memory_format=layout).train()
     images = batch.images.contiguous(memory_format=layout)
     input_ids = batch.tokens(length)["input_ids"]
-    loss = open_clip.ClipLoss()
-    return training_step(model, lambda: loss(*model(images, input_ids)))
-
-
-def our_step(
-    batch: Batch,
-    layers: int,
-    length: int | None,
-    channels_last: bool,
-    dropout: float = 0.0,
-    precision: torch.dtype = torch.float32,
-) -> Callable[[], None]:
-    """A training step of ours, its texts padded to so many tokens; None: to the longest."""
-    device = batch.images.device
-    model = our_model(batch, layers, dropout, channels_last).to(device)
-    tokens = batch.tokens(length)
-
-    def loss() -> Tensor:
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            image_embedding, text_embedding = model(batch.images, **tokens)
-        return contrastive_loss(image_embedding, text_embedding, model.logit_scale)
-
-    return training_step(model, loss)
-
-
-def training_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Forward and loss, backward, clipping, AdamW: the same for everyone."""
-    model.train()
-    device = next(model.parameters()).device
+    loss_of = open_clip.ClipLoss()
     optimizer = AdamW(model.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
 
     def step() -> None:
+        loss = loss_of(*model(images, input_ids))
         optimizer.zero_grad(set_to_none=True)
-        loss().backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
     return step
 
 
-def steps(batch: Batch, layers: int) -> dict[str, Callable[[], None]]:
+def our_step(
+    batch: Batch, layers: int, length: int | None, channels_last: bool, dropout: float = 0.0, precision: str = "fp32"
+) -> Callable[[], object]:
+    """A training step of ours, its texts padded to so many tokens; None: to the longest."""
+    model = our_model(batch, layers, dropout, channels_last).to(batch.images.device).train()
+    state = OptimizationState.start(model, TrainConfig(lr=1e-4, precision=precision), MANY)
+    tokens = batch.tokens(length)
+    return partial(train_step, model, state, batch.images, tokens["input_ids"], tokens["attention_mask"])
+
+
+def steps(batch: Batch, layers: int) -> dict[str, Callable[[], object]]:
     """The arms: a training step each, on models of their own."""
     first, last = torch.contiguous_format, torch.channels_last
-    precision = choose_precision("auto", batch.images.device)
     return {
         "open_clip 77": open_clip_step(batch, layers, FULL, first),
         "ours 77": our_step(batch, layers, FULL, channels_last=False),
@@ -157,7 +136,7 @@ def steps(batch: Batch, layers: int) -> dict[str, Callable[[], None]]:
         "open_clip 16 channels last": open_clip_step(batch, layers, SHORT, last),
         "ours 16 channels last": our_step(batch, layers, SHORT, channels_last=True),
         "ours exact channels last": our_step(batch, layers, None, channels_last=True),
-        "ours": our_step(batch, layers, None, channels_last=True, dropout=0.1, precision=precision),
+        "ours": our_step(batch, layers, None, channels_last=True, dropout=0.1, precision="auto"),
     }
 
 
@@ -167,8 +146,8 @@ def measure(batch: Batch, layers: int, warm_up: int, rounds: int) -> dict[str, A
     # One step before each that is timed: the arm before has left the processor's caches full of its own.
     timed = {name: partial(seconds, step, device, 1) for name, step in steps(batch, layers).items()}
     times: dict[str, list[float]] = {name: [] for name in timed}
-    for name, value in in_turn(timed, warm_up + rounds):
-        times[name].append(round(value, 5))
+    for name, took in in_turn(timed, warm_up + rounds):
+        times[name].append(round(took, 5))
     times = {name: values[warm_up:] for name, values in times.items()}
     return {
         "seconds": times,
@@ -179,26 +158,17 @@ def measure(batch: Batch, layers: int, warm_up: int, rounds: int) -> dict[str, A
 
 def main() -> None:
     """Measure all arms in turn and write the result down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--text-layers", type=int, default=2)
-    parser.add_argument("--warm-up", type=int, default=2, help="rounds that do not count")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--name", default="against_open_clip", help="of the file in benchmarks/results")
-    options = parser.parse_args()
+    options = read_options(
+        __doc__, data_dir=Path("sample_data"), batch_size=64, image_size=64, text_layers=2, warm_up=2, rounds=15,
+        name="against_open_clip",
+    )  # fmt: skip
     batch = read_batch(options.data_dir, options.batch_size, options.image_size, choose_device())
-    found = measure(batch, options.text_layers, options.warm_up, options.rounds)
     settings = {name: getattr(options, name) for name in ("batch_size", "image_size", "text_layers")}
     settings["longest_text"] = batch.tokens(None)["input_ids"].shape[1]
     settings["precision of ours"] = str(choose_precision("auto", batch.images.device)).removeprefix("torch.")
-    write_result(FOLDER / f"{options.name}.json", settings | found, packages=("open_clip_torch", "timm"))
-    medians = found["median_seconds"]
-    for name, value in medians.items():
-        print(f"{name}: {value:.3f} s a step")
-    print("open_clip's seconds over ours, ratio of medians: ", end="")
-    print(", ".join(f"{medians[theirs] / medians[ours]:.2f} ({name})" for name, (theirs, ours) in PAIRS.items()))
+    found = measure(batch, options.text_layers, options.warm_up, options.rounds)
+    write_result(options.name, settings | found, packages=("open_clip_torch", "timm"))
+    print(found["median_seconds"], found["ratios"], sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,21 +5,19 @@ python -m benchmarks.choices
 
 from __future__ import annotations
 
-import argparse
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from torch.optim import AdamW, Optimizer
+from benchmarks.harness import read_options, small_model, write_result
+from clipedu import Callback, ImageTextDataset, TrainConfig, evaluate
+from clipedu.ground.environment import choose_device
+from clipedu.optimization import OptimizationState
+from clipedu.runs.history import StepRecord
+from clipedu.training import fitting_batch_size, train_epoch
 
-from benchmarks.record import FOLDER, write_result
-from benchmarks.scratch import from_scratch
-from clipedu import CLIP, ImageTextDataset, TrainConfig, evaluate, train
-
-NO_LIMIT = 1e9
-CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or of what is named here
+NO_LIMIT = 1e6
+CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or one that `run` makes
     "as it is": {},
     "no warm-up": {"warmup": 0.0},
     "no gradient clipping": {"clip_norm": NO_LIMIT},
@@ -32,49 +30,47 @@ CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or of what is 
 }
 
 
-def decay_everything(model: CLIP, config: TrainConfig) -> Optimizer:
-    """What happens without groups: biases, norms, positions and the temperature are pulled to 0 as well."""
-    return AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-
-
 def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     """Train with one change, and read recall on `test` in the language(s) of training."""
     changes = dict(CHOICES[name])
-    language = changes.pop("language", "en")
-    everything = changes.pop("decay_everything", False)
+    language, decay_everything = changes.pop("language", "en"), changes.pop("decay_everything", False)
     config = replace(config, **changes)
     train_set = ImageTextDataset(data_dir, "train", language, seed=config.seed)
-    model, tokenizer = from_scratch(train_set, config.seed)
+    model, tokenizer = small_model(train_set, config.seed)
+    model.to(choose_device(config.device))
+    model.image_size = config.image_size
+    images, batch_size = train_set.pictures(config.image_size), fitting_batch_size(len(train_set), config.batch_size)
+    steps = len(train_set) // batch_size
+    state = OptimizationState.start(model, config, config.epochs * steps)
+    if decay_everything:  # biases, norms, positions and the temperature are pulled to 0 as well
+        for group in state.optimizer.param_groups:
+            group["weight_decay"] = config.weight_decay
     losses: list[float] = []
     scales: list[float] = []
 
-    def keep(record: dict[str, Any]) -> None:
-        if "val" not in record:
-            losses.append(round(record["loss"], 4))
-            scales.append(round(record["logit_scale"], 3))
+    def keep(record: StepRecord) -> None:
+        losses.append(round(record["loss"], 4))
+        scales.append(round(record["logit_scale"], 3))
 
-    with patch("clipedu.training.make_optimizer", decay_everything) if everything else nullcontext():
-        train(model, tokenizer, train_set, config=config, callbacks=[keep])
+    for epoch in range(1, config.epochs + 1):
+        batches = train_set.batches(images, batch_size, epoch=epoch, seed=config.seed)
+        train_epoch(
+            model, tokenizer, state, batches,
+            epoch=epoch, steps_per_epoch=steps, clip_norm=config.clip_norm, callbacks=[Callback(on_step=keep)],
+        )  # fmt: skip
     scores = evaluate(model, tokenizer, ImageTextDataset(data_dir, "test", language))
     return {"choice": name, "seed": config.seed, "losses": losses, "logit_scales": scales, "scores": scores}
 
 
 def main() -> None:
     """Run every choice and write the results down after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--name", default="choices", help="of the file in benchmarks/results")
-    options = parser.parse_args()
+    options = read_options(__doc__, data_dir=Path("sample_data"), epochs=2, seeds=[0, 1], name="choices")
     results = []
     for seed in options.seeds:
         for name in CHOICES:
-            result = run(name, options.data_dir, TrainConfig(epochs=options.epochs, seed=seed))
-            recalls = {language: round(scores["i2t_R@1"], 3) for language, scores in result["scores"].items()}
-            print(seed, name, result["losses"][-1], recalls, flush=True)
-            results.append(result)
-            write_result(FOLDER / f"{options.name}.json", results)
+            results.append(run(name, options.data_dir, TrainConfig(epochs=options.epochs, seed=seed)))
+            print(seed, name, results[-1]["losses"][-1], results[-1]["scores"], flush=True)
+            write_result(options.name, results)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 python -m benchmarks.flickr8k --data-dir flickr8k --run-dir runs/flickr8k --language en
 
+`--seeds` makes a member each; `--changes` trains one member for each part of the recipe, to see what it brings.
+
 The image side is EfficientNet-Lite0 with its ImageNet weights, frozen, and read at several depths and places: what it
 says of a photo and of its mirror image is computed once. On it stand a linear projection and a text encoder from
 random weights. Several such members, alike but for their seed, are trained one after the other; their embeddings,
@@ -12,7 +14,6 @@ What was tried is chosen by recall on `val`, which therefore flatters the result
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from torch.optim import AdamW
 from tqdm.auto import tqdm
 
-from benchmarks.record import FOLDER, write_result
+from benchmarks.harness import read_options, write_result
 from clipedu import ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, recall_at_k
 from clipedu.data.loading import epoch_batches, in_order
 from clipedu.data.records import languages
@@ -39,7 +40,6 @@ from clipedu.optimization import make_scheduler
 from clipedu.tokenizer import SEP
 
 IMAGE_SIZE = 256
-VIEWS = {"photo": False, "mirrored": True}
 AT_ONCE = 4  # photos: what lies between two layers stays in the processor's cache, which is twice as fast here
 BRIGHTEST = 8  # of the 8 x 8 places of the last layer
 
@@ -96,8 +96,7 @@ class DeepFeatures(ImageEncoder):
         places = last.flatten(2)
         strongest = places.topk(min(BRIGHTEST, places.shape[2]), dim=2).values.mean(dim=2)
         quarters = F.adaptive_avg_pool2d(last, 2).flatten(1)
-        found = [places.mean(dim=2), places.amax(dim=2), strongest, quarters, *depths[3:]]
-        return torch.cat(found, dim=1)  # (B, 9664)
+        return torch.cat([places.mean(dim=2), places.amax(dim=2), strongest, quarters, *depths[3:]], dim=1)  # (B, 9664)
 
 
 def fold_batch_norms(network: nn.Module) -> None:
@@ -162,9 +161,6 @@ class Member(nn.Module):
         return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)), dim=-1)
 
 
-# ---------------------------------------------------------------------------------------------- features and captions
-
-
 @dataclass(frozen=True)
 class Photos:
     """Standardised features `[N, views, F]`, and the pairs that they belong to."""
@@ -179,10 +175,9 @@ class Photos:
 
 
 def read_photos(dataset: ImageTextDataset, image_size: int) -> Photos:
-    """Features from the cache or computed now."""
-    raw = torch.stack(
-        [frozen_features(DeepFeatures(mirrored), dataset.image_paths(), image_size) for mirrored in VIEWS.values()], 1
-    )
+    """Features of the photo and its mirror image, from the cache or computed now."""
+    encoders = DeepFeatures(mirrored=False), DeepFeatures(mirrored=True)
+    raw = torch.stack([frozen_features(encoder, dataset.image_paths(), image_size) for encoder in encoders], 1)
     return Photos(raw.sign() * raw.abs().sqrt(), dataset)  # the root keeps rare, strong answers in bounds
 
 
@@ -191,9 +186,6 @@ def standardise(train: Photos, others: Photos) -> None:
     mean, deviation = train.features.mean(dim=(0, 1)), train.features.std(dim=(0, 1)) + 1e-4
     for photos in (train, others):
         photos.features.sub_(mean).div_(deviation)
-
-
-# ------------------------------------------------------------------------------------------------------------ training
 
 
 def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, seed: int) -> Member:
@@ -238,9 +230,6 @@ def drawn(dataset: ImageTextDataset, indices: list[int]) -> Iterator[list[str]]:
             texts = dataset.records[index].texts(language)
             captions.append(texts[int(torch.randint(len(texts), ()))])
         yield captions
-
-
-# ---------------------------------------------------------------------------------------------------------- evaluation
 
 
 def similarities(member: Member, photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe) -> dict[str, Tensor]:
@@ -291,9 +280,8 @@ def run(train: Photos, val: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, 
     alone: dict[str, dict[str, float]] = {}
     members = []
     for seed in seeds:
-        member = train_member(train, tokenizer, recipe, seed)
-        members.append(member)
-        for language, cosines in similarities(member, val, tokenizer, recipe).items():
+        members.append(train_member(train, tokenizer, recipe, seed))
+        for language, cosines in similarities(members[-1], val, tokenizer, recipe).items():
             alone.setdefault(language, recalls(cosines, val.dataset, language))
             total[language] = total.get(language, torch.zeros(())) + cosines / len(seeds)
     scores = {language: recalls(cosines, val.dataset, language) for language, cosines in total.items()}
@@ -303,20 +291,14 @@ def run(train: Photos, val: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, 
 
 def main() -> None:
     """Features, members, recall on `val`; the members go to the run's folder, the figures to benchmarks/results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--language", choices=("en", "zh", "both"), default="en")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a member each")
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
-    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
-    parser.add_argument("--changes", action="store_true", help="what each part of the recipe brings: one member each")
-    parser.add_argument("--name", help="of the file in benchmarks/results; flickr8k_LANGUAGE by itself")
-    options = parser.parse_args()
+    options = read_options(
+        __doc__, data_dir=Path("flickr8k"), run_dir=Path("runs/flickr8k"), language="en", seeds=[0, 1, 2],
+        epochs=Recipe.epochs, image_size=IMAGE_SIZE, changes=False, name="",
+    )  # fmt: skip
     start = time.perf_counter()
     sets = [ImageTextDataset(options.data_dir, split, options.language) for split in ("train", "val")]
-    tokenizer = SimpleTokenizer(8000 if options.language == "both" else 5000)
-    tokenizer.build_vocab(sets[0].all_captions()[0])
+    vocab_size = 8000 if options.language == "both" else 5000
+    tokenizer = SimpleTokenizer.from_texts(sets[0].all_captions()[0], vocab_size)
     train, val = (read_photos(dataset, options.image_size) for dataset in sets)
     standardise(train, val)
     feature_seconds = round(time.perf_counter() - start, 1)
@@ -327,27 +309,14 @@ def main() -> None:
     results = []
     for label, recipe in plan.items():
         found = run(train, val, tokenizer, recipe, seeds)
+        weights = [member.state_dict() for member in found.pop("members")]
         if not options.changes:
-            _save(options.run_dir / "members.pt", found["members"], tokenizer, recipe)
-        del found["members"]
+            with whole_file(options.run_dir / "members.pt") as temporary:
+                content = {"weights": weights, "vocabulary": tokenizer.to_dict(), "recipe": asdict(recipe)}
+                torch.save(content, temporary)
         results.append({"label": label, "seeds": seeds, "recipe": asdict(recipe)} | found)
-        for language, scores in found["scores"].items():
-            print(f"{label}, {language}, {found['seconds']} s:", _in_percent(scores), flush=True)
-        write_result(FOLDER / f"{name}.json", {"feature_seconds": feature_seconds, "runs": results})
-
-
-def _save(path: Path, members: list[Member], tokenizer: SimpleTokenizer, recipe: Recipe) -> None:
-    content = {
-        "weights": [member.state_dict() for member in members],
-        "vocabulary": tokenizer.to_dict(),
-        "recipe": asdict(recipe),
-    }
-    with whole_file(path) as temporary:
-        torch.save(content, temporary)
-
-
-def _in_percent(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+        print(label, found["seconds"], found["scores"], flush=True)
+        write_result(name, {"feature_seconds": feature_seconds, "runs": results})
 
 
 if __name__ == "__main__":

@@ -1,22 +1,16 @@
-"""The training loop of the note that this project grew from, as it stands there, to be timed beside `clipedu.train`.
+"""The training loop of the note that this project grew from, rewritten as it is there, to be timed beside ours.
 
-What mirrors which part of the note:
-
-    NoteImageEncoder   class ImageEncoder: ResNet-18 without its last layer, pictures channels first
-    NoteTextEncoder    class TextEncoder: PyTorch's default initialisation and Transformer, the output at [CLS]
-    NoteCLIP           class CLIP: projections with a LayerNorm, division by the norm, a temperature without limits
-    NotePairs          class SimpleImageTextDataset: a picture is decoded from its file each time, texts padded to 77
-    NOTE               the defaults of main(): 10 epochs, batch 32, lr 1e-4, 224 px, AdamW with decay 0.01 on everything
-    train_note         main(): DataLoader with two processes, loss, clipping at 1.0, a cosine that moves once an epoch
-
-Where it deviates:
+Each class and function mirrors a part of the note: `ImageEncoder`, `TextEncoder`, `CLIP` (projections with a LayerNorm,
+division by the norm, a temperature without limits), `SimpleImageTextDataset` (a picture is decoded from its file each
+time, texts are padded to 77), and `main()` with its defaults and a cosine that moves once an epoch. The differences:
 
     - The ResNet starts from random weights: the note's own way where the download fails, and ours in this comparison.
     - The note's records have one caption, those of sample_data two: one is drawn for each epoch, as for ours.
     - The words come from clipedu's SimpleTokenizer, which splits English as the note's does; the vocabulary is built
       from the training captions alone. The embedding keeps the note's 5,000 rows.
     - No progress bar, no printing, no checkpoints, no emptying of the GPU's cache: the note would be slower with them.
-    - The caller is told of every step, and `embedding_dim` has the name by which `clipedu.evaluate` asks for it.
+    - The caller is told of every step. `clipedu.evaluate` finds what it asks for under the names that it knows; it
+      must be called in evaluation mode and without gradients, since `get_*_features` do not see to that.
 """
 
 from __future__ import annotations
@@ -40,24 +34,8 @@ VOCABULARY, WIDTH, LAYERS, LENGTH, EMBEDDING = 5000, 256, 2, 77, 256
 NOTE = TrainConfig(epochs=10, batch_size=32, lr=1e-4, weight_decay=0.01, warmup=0, image_size=224, precision="fp32")
 
 
-class NoteImageEncoder(nn.Module):
-    """Normalised pictures `[B, 3, H, W]` to `[B, 512]`."""
-
-    output_dim = 512
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*list(resnet18(weights=None).children())[:-1])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """`[B, 3, H, W]` to `[B, 512]`."""
-        return self.model(images).flatten(1)
-
-
 class NoteTextEncoder(nn.Module):
-    """`input_ids, attention_mask [B, T]` to `[B, 256]`."""
-
-    output_dim = WIDTH
+    """`input_ids, attention_mask [B, T]` to the output at [CLS], `[B, 256]`; PyTorch's default initialisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,58 +45,45 @@ class NoteTextEncoder(nn.Module):
         self.transformer = nn.TransformerEncoder(layer, LAYERS)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """`[B, T]` to the output at [CLS], `[B, 256]`."""
+        """`[B, T]` to `[B, 256]`."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         hidden = self.embedding(input_ids) + self.positional_encoding(positions)  # (B, T, 256)
         return self.transformer(hidden, src_key_padding_mask=attention_mask == 0)[:, 0]
 
 
 class NoteCLIP(nn.Module):
-    """The note's model; `get_*_features` leave the mode as it is, so that the caller must say `eval()` first."""
+    """ResNet-18 without its last layer, the text encoder, and a projection of each."""
 
     shared_embedding_dim = EMBEDDING
 
     def __init__(self) -> None:
         super().__init__()
-        self.image_encoder, self.text_encoder = NoteImageEncoder(), NoteTextEncoder()
-        self.image_projection = _projection(self.image_encoder.output_dim)
-        self.text_projection = _projection(self.text_encoder.output_dim)
+        self.image_encoder = nn.Sequential(*list(resnet18(weights=None).children())[:-1], nn.Flatten())
+        self.text_encoder = NoteTextEncoder()
+        self.image_projection, self.text_projection = (
+            nn.Sequential(nn.Linear(width, EMBEDDING, bias=False), nn.LayerNorm(EMBEDDING)) for width in (512, WIDTH)
+        )
         self.logit_scale = nn.Parameter(torch.log(torch.tensor(1 / 0.07)))
 
     def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Both embeddings, each `[B, 256]` with rows of length 1."""
-        image_embedding = self.image_projection(self.image_encoder(images))
-        text_embedding = self.text_projection(self.text_encoder(input_ids, attention_mask))
-        return _unit(image_embedding), _unit(text_embedding)
+        return self.get_image_features(images), self.get_text_features(input_ids, attention_mask)
 
-    @torch.no_grad()
     def get_image_features(self, images: Tensor) -> Tensor:
         """Normalised pictures `[B, 3, H, W]` to `[B, 256]`."""
-        return _unit(self.image_projection(self.image_encoder(images)))
+        embedding = self.image_projection(self.image_encoder(images))
+        return embedding / embedding.norm(dim=-1, keepdim=True)
 
-    @torch.no_grad()
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`[B, T]` to `[B, 256]`."""
-        return _unit(self.text_projection(self.text_encoder(input_ids, attention_mask)))
-
-
-def _projection(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, EMBEDDING, bias=False), nn.LayerNorm(EMBEDDING))
-
-
-def _unit(embedding: Tensor) -> Tensor:
-    return embedding / embedding.norm(dim=-1, keepdim=True)
+        embedding = self.text_projection(self.text_encoder(input_ids, attention_mask))
+        return embedding / embedding.norm(dim=-1, keepdim=True)
 
 
 def note_transform(image_size: int) -> transforms.Compose:
     """A PIL picture to float `[3, image_size, image_size]`, normalised with ImageNet's mean and standard deviation."""
-    return transforms.Compose(
-        [
-            transforms.Resize((image_size, image_size)),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
-        ]
-    )
+    normalize = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    return transforms.Compose([transforms.Resize((image_size, image_size)), transforms.ToTensor(), normalize])
 
 
 class NotePairs(Dataset[dict[str, Tensor]]):
@@ -153,10 +118,8 @@ def train_note(model: NoteCLIP, pairs: NotePairs, config: TrainConfig, after_ste
     for epoch in range(1, config.epochs + 1):
         pairs.pairs.set_epoch(epoch)
         for batch in loader:
-            images, input_ids, attention_mask = (
-                batch[name].to(device) for name in ("image", "input_ids", "attention_mask")
-            )
-            image_embedding, text_embedding = model(images, input_ids, attention_mask)
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            image_embedding, text_embedding = model(batch["image"], batch["input_ids"], batch["attention_mask"])
             loss = note_loss(image_embedding, text_embedding, model.logit_scale)
             optimizer.zero_grad()
             loss.backward()

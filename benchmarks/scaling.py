@@ -10,7 +10,6 @@ GPU for each process NCCL joins them, otherwise all stay on the CPU, with Gloo.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -23,36 +22,20 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import FOLDER, write_result
-from benchmarks.turns import in_turn, ratio_of_medians
+from benchmarks.harness import in_turn, ratio_of_medians, read_options, write_result
 
-PROCESSES = 2
-
-
-def arms(threads: int) -> dict[str, tuple[int, int]]:
-    """Name of each arm, its processes, and the threads of each."""
-    return {
-        "one process": (1, threads),
-        "two processes": (PROCESSES, threads),
-        "one process, all threads": (1, PROCESSES * threads),
-    }
-
-
-def command(processes: int) -> list[str]:
-    """What starts so many processes of clipedu."""
-    several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    return [sys.executable, "-m", *(several if processes > 1 else []), "clipedu"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
 def pictures_per_second(processes: int, threads: int, data_dir: Path, batch_size: int, image_size: int) -> float:
     """Train two epochs in a folder of their own; the second one's speed, over all processes together."""
-    device = "auto" if torch.cuda.device_count() >= PROCESSES else "cpu"
+    device = "auto" if torch.cuda.device_count() >= 2 else "cpu"
     with TemporaryDirectory() as folder:
         settings = {"data-dir": data_dir, "run-dir": folder, "batch-size": batch_size, "image-size": image_size}
         settings |= {"device": device, "pretrained": "none", "epochs": 2}
         flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         subprocess.run(
-            [*command(processes), "train", *flags],
+            [sys.executable, "-m", *(TORCHRUN if processes == 2 else []), "clipedu", "train", *flags],
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.DEVNULL,
             check=True,
@@ -64,32 +47,28 @@ def pictures_per_second(processes: int, threads: int, data_dir: Path, batch_size
 
 def main() -> None:
     """Run the arms in turn and write the results down after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    parser.add_argument("--batch-size", type=int, default=64, help="over all processes together")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 1) // PROCESSES), help="per process")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="scaling", help="of the file in benchmarks/results")
-    options = parser.parse_args()
+    options = read_options(
+        __doc__, data_dir=Path("sample_data"), batch_size=64, image_size=64,
+        threads=max(1, (os.cpu_count() or 1) // 2), rounds=3, name="scaling",
+    )  # fmt: skip
     settings = options.data_dir, options.batch_size, options.image_size
-    calls = {name: partial(pictures_per_second, *arm, *settings) for name, arm in arms(options.threads).items()}
-    speeds: dict[str, list[float]] = {name: [] for name in calls}
+    arms = {"one process": (1, options.threads), "two processes": (2, options.threads)}
+    arms["one process, all threads"] = (1, 2 * options.threads)
+    speeds: dict[str, list[float]] = {name: [] for name in arms}
     results: dict[str, Any] = {"batch_size": options.batch_size, "image_size": options.image_size}
     results |= {"threads_per_process": options.threads, "pictures_per_second": speeds}
+    calls = {name: partial(pictures_per_second, *arm, *settings) for name, arm in arms.items()}
     for name, speed in in_turn(calls, options.rounds):
         speeds[name].append(speed)
         print(f"{name}: {speed:.1f} pictures a second", flush=True)
-        write_result(FOLDER / f"{options.name}.json", results)
+        write_result(options.name, results)
     results["median_pictures_per_second"] = {name: statistics.median(values) for name, values in speeds.items()}
     one, two, all_threads = speeds.values()
     results["ratios"] = {
         "two processes over one": ratio_of_medians(two, one),
         "two processes over one with all threads": ratio_of_medians(two, all_threads),
     }
-    write_result(FOLDER / f"{options.name}.json", results)
-    ratios = ", ".join(f"{value} ({name})" for name, value in results["ratios"].items())
-    print(f"pictures per second, ratio of medians: {ratios}")
+    write_result(options.name, results)
 
 
 if __name__ == "__main__":

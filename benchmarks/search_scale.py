@@ -12,8 +12,6 @@ the share of the exact ten that the index finds.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.record import FOLDER, write_result
-from benchmarks.turns import in_turn, ratio_of_medians
+from benchmarks.harness import in_turn, ratio_of_medians, read_options, write_result
+from clipedu.classroom.measure import seconds
 from clipedu.search import nearest
 
 faiss: Any = import_module("faiss") if find_spec("faiss") else None  # an optional extra
@@ -35,7 +33,7 @@ WIDTH, CENTRES, NOISE, TOP = 256, 1000, 0.7, 10
 INDEXES = {"cells": "IVF{cells},Flat", "cells, 8 bits": "IVF{cells},SQ8"}  # in the language of faiss.index_factory
 PROBES = 16  # cells that a query looks into
 TRAINING_PER_CELL = 64  # embeddings that k-means sees for each cell; more would only take longer
-BLOCK = 100_000  # embeddings drawn at a time, for the sake of memory
+BLOCK = 100_000  # embeddings drawn at a time, to bound the memory
 
 Search = Callable[[Tensor], Tensor]  # a query [1, 256] to the indices found, [1, 10]
 
@@ -44,25 +42,19 @@ def draw_embeddings(count: int, seed: int) -> Tensor:
     """Unit vectors `[count, 256]` around the centres, which are the same for every seed."""
     centres = F.normalize(torch.randn(CENTRES, WIDTH, generator=torch.Generator().manual_seed(0)), dim=1)
     generator = torch.Generator().manual_seed(seed)
-    found = torch.empty(count, WIDTH)
-    for block in found.split(BLOCK):
+    embedding = torch.empty(count, WIDTH)
+    for block in embedding.split(BLOCK):
         chosen = torch.randint(CENTRES, (len(block),), generator=generator)
         noise = F.normalize(torch.randn(len(block), WIDTH, generator=generator), dim=1)
         block.copy_(F.normalize(centres[chosen] + NOISE * noise, dim=1))
-    return found
-
-
-def exact(embedding: Tensor) -> Search:
-    """What clipedu does."""
-    return lambda query: nearest(embedding, query, TOP)[1]
+    return embedding
 
 
 def build(embedding: Tensor, description: str) -> tuple[Search, dict[str, Any]]:
     """A faiss index, how long it took to build, and its size."""
     start = time.perf_counter()
-    index = faiss.index_factory(
-        WIDTH, description.format(cells=round(len(embedding) ** 0.5)), faiss.METRIC_INNER_PRODUCT
-    )
+    cells = round(len(embedding) ** 0.5)
+    index = faiss.index_factory(WIDTH, description.format(cells=cells), faiss.METRIC_INNER_PRODUCT)
     index.nprobe = PROBES
     index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, TRAINING_PER_CELL
     index.train(embedding.numpy())
@@ -72,11 +64,9 @@ def build(embedding: Tensor, description: str) -> tuple[Search, dict[str, Any]]:
     return lambda query: torch.from_numpy(index.search(query.numpy(), TOP)[1]), facts
 
 
-def ask(search: Search, queries: Tensor) -> tuple[float, Tensor]:
-    """Queries per second, one after the other, and what they found `[Q, 10]`."""
-    start = time.perf_counter()
-    found = torch.cat([search(query[None]) for query in queries])
-    return len(queries) / (time.perf_counter() - start), found
+def ask(search: Search, queries: Tensor) -> Tensor:
+    """What the queries find, asked one after the other: `[Q, 10]`."""
+    return torch.cat([search(query[None]) for query in queries])
 
 
 def recall(found: Tensor, right: Tensor) -> float:
@@ -87,43 +77,36 @@ def recall(found: Tensor, right: Tensor) -> float:
 def measure(count: int, queries: Tensor, rounds: int) -> dict[str, Any]:
     """Every way of searching over `count` embeddings, in turn."""
     embedding = draw_embeddings(count, seed=1)
-    searches: dict[str, Search] = {"exact": exact(embedding)}
+    searches: dict[str, Search] = {"exact": lambda query: nearest(embedding, query, TOP)[1]}
     ways: dict[str, dict[str, Any]] = {"exact": {"build_seconds": 0.0, "index_bytes": embedding.nbytes}}
     for name, description in (INDEXES if faiss else {}).items():
         searches[name], ways[name] = build(embedding, description)
-    _, right = ask(searches["exact"], queries)
+    right = ask(searches["exact"], queries)
     speeds: dict[str, list[float]] = {name: [] for name in searches}
-    calls = {name: partial(ask, search, queries) for name, search in searches.items()}
-    for name, (speed, found) in in_turn(calls, rounds):
-        speeds[name].append(round(speed, 2))
-        ways[name]["recall_at_10"] = round(recall(found, right), 4)
+    timed = {
+        name: partial(seconds, partial(ask, search, queries), queries.device, 1) for name, search in searches.items()
+    }
+    for name, took in in_turn(timed, rounds):
+        speeds[name].append(round(len(queries) / took, 2))
     for name, way in ways.items():
+        way["recall_at_10"] = round(recall(ask(searches[name], queries), right), 4)
         way |= {"queries_per_second": speeds[name], "ratio": ratio_of_medians(speeds[name], speeds["exact"])}
     return {"embeddings": count, "ways": ways}
 
 
 def main() -> None:
     """Measure every size and write the results down after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="search_scale", help="of the file in benchmarks/results")
-    options = parser.parse_args()
+    sizes = [1_000, 10_000, 100_000, 1_000_000]
+    options = read_options(__doc__, sizes=sizes, queries=100, rounds=3, name="search_scale")
     if faiss is None:
         print("exact search only; for the approximate one: pip install 'clipedu[ann]' (faiss-cpu)")
     queries = draw_embeddings(options.queries, seed=2)
-    sizes = []
+    measured = []
     for count in options.sizes:
-        sizes.append(measure(count, queries, options.rounds))
-        for name, way in sizes[-1]["ways"].items():
-            speed, size = statistics.median(way["queries_per_second"]), way["index_bytes"] / 2**20
-            found = f"recall@10 {way['recall_at_10']:.3f}, {size:.1f} MiB, built in {way['build_seconds']} s"
-            print(f"{count} embeddings, {name}: {speed:.0f} queries a second, {found}", flush=True)
-        results = {"approximate": faiss is not None, "queries": options.queries, "sizes": sizes}
-        write_result(FOLDER / f"{options.name}.json", results, packages=["faiss-cpu"] if faiss else [])
-    ratios = ", ".join(f"{way['ratio']} ({name})" for name, way in sizes[-1]["ways"].items())
-    print(f"queries per second over exact, ratio of medians at {sizes[-1]['embeddings']} embeddings: {ratios}")
+        measured.append(measure(count, queries, options.rounds))
+        print(measured[-1], flush=True)
+        results = {"approximate": faiss is not None, "queries": options.queries, "sizes": measured}
+        write_result(options.name, results, packages=["faiss-cpu"] if faiss else [])
 
 
 if __name__ == "__main__":

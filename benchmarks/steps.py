@@ -2,12 +2,14 @@
 
 python -m benchmarks.steps                                        # CUDA, Apple MPS or CPU, whatever there is
 python -m benchmarks.steps --image-size 224 --batch-sizes 32 64 128 256 512 --repeats 20   # on a GPU
+
+TF32, fp16 and torch.compile are tried on CUDA only: elsewhere torch.compile asks for a compiler of C++.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torchvision.models import resnet18
 
-from benchmarks.record import FOLDER, write_result
+from benchmarks.harness import read_options, write_result
 from clipedu.classroom.measure import kept_bytes, seconds
 from clipedu.ground.environment import choose_device
 
@@ -25,55 +27,45 @@ LAYOUTS = {  # and whether torch.compile makes one program of the network
     "channels last": (torch.channels_last, False),
     "channels last, compiled": (torch.channels_last, True),
 }
-
-
-def precisions(device: torch.device) -> list[str]:
-    """What is worth a try there: TF32 and fp16 are for CUDA."""
-    return list(PRECISIONS) if device.type == "cuda" else ["fp32", "bf16"]
-
-
-def layouts(device: torch.device) -> list[str]:
-    """torch.compile is for CUDA: elsewhere it asks for a compiler of C++."""
-    return list(LAYOUTS) if device.type == "cuda" else ["channels first", "channels last"]
+ON_CUDA_ONLY = {"tf32", "fp16", "channels last, compiled"}
 
 
 def measure(
     batch_size: int, image_size: int, precision: str, layout: str, device: torch.device, repeats: int
 ) -> dict[str, Any]:
-    """A whole step (forward, backward, clipping, AdamW) on random pictures; a batch that does not fit says so."""
+    """A whole step (forward, backward, clipping, AdamW) on random pictures; no numbers where a batch does not fit."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    found = {"batch_size": batch_size, "image_size": image_size, "precision": precision, "layout": layout}
+    settings = {"batch_size": batch_size, "image_size": image_size, "precision": precision, "layout": layout}
+    on_cuda = device.type == "cuda"
     try:
-        if device.type == "cuda":
+        if on_cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
-        found |= _measure(batch_size, image_size, PRECISIONS[precision], *LAYOUTS[layout], device, repeats)
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        return found | {"peak_bytes": peak}
+        memory_format, compiled = LAYOUTS[layout]
+        network = resnet18()
+        network.fc = nn.Identity()
+        network = network.to(device, memory_format=memory_format)
+        images = torch.randn(batch_size, 3, image_size, image_size, device=device).to(memory_format=memory_format)
+        forward, step = training_step(network, images, PRECISIONS[precision], compiled)
+        kept = kept_bytes(forward, without=[*network.parameters(), *network.buffers()])
+        speed = round(batch_size / seconds(step, device, repeats), 1)
     except torch.OutOfMemoryError:
-        return found | {"images_per_second": None, "kept_bytes": None, "peak_bytes": None}
+        return settings | {"images_per_second": None, "kept_bytes": None, "peak_bytes": None}
+    peak = torch.cuda.max_memory_allocated(device) if on_cuda else None
+    return settings | {"images_per_second": speed, "kept_bytes": kept, "peak_bytes": peak}
 
 
-def _measure(
-    batch_size: int,
-    image_size: int,
-    dtype: torch.dtype,
-    layout: torch.memory_format,
-    compiled: bool,
-    device: torch.device,
-    repeats: int,
-) -> dict[str, Any]:
-    torch.manual_seed(0)
-    network = resnet18()
-    network.fc = nn.Identity()
-    network = network.to(device, memory_format=layout)
+def training_step(
+    network: nn.Module, images: Tensor, dtype: torch.dtype, compiled: bool
+) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """The forward pass to a loss, and the whole step."""
+    device_type = images.device.type
     run: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
-    optimizer = AdamW(network.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    images = torch.randn(batch_size, 3, image_size, image_size, device=device).to(memory_format=layout)
+    optimizer = AdamW(network.parameters(), lr=1e-4, fused=device_type in ("cpu", "cuda"))
+    scaler = torch.amp.GradScaler(device_type, enabled=dtype == torch.float16)
 
     def forward() -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device_type, dtype, enabled=dtype != torch.float32):
             features = run(images)  # (B, 512)
         return features.float().square().mean()
 
@@ -85,28 +77,20 @@ def _measure(
         scaler.step(optimizer)
         scaler.update()
 
-    kept = kept_bytes(forward, without=[*network.parameters(), *network.buffers()])
-    return {"images_per_second": round(batch_size / seconds(step, device, repeats), 1), "kept_bytes": kept}
+    return forward, step
 
 
 def main() -> None:
     """Measure every combination and write the results down after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64, 128])
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5, help="steps timed; the median counts")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--name", help="of the file in benchmarks/results; steps_cpu or the like by itself")
-    options = parser.parse_args()
+    options = read_options(__doc__, batch_sizes=[16, 32, 64, 128], image_size=64, repeats=5, device="auto", name="")
     device = choose_device(options.device)
+    skipped = set() if device.type == "cuda" else ON_CUDA_ONLY
     results = []
-    for batch_size in options.batch_sizes:
-        for precision in precisions(device):
-            for layout in layouts(device):
-                result = measure(batch_size, options.image_size, precision, layout, device, options.repeats)
-                print(result, flush=True)
-                results.append(result)
-                write_result(FOLDER / f"{options.name or f'steps_{device.type}'}.json", results)
+    for batch_size, precision, layout in product(options.batch_sizes, PRECISIONS, LAYOUTS):
+        if not skipped & {precision, layout}:
+            results.append(measure(batch_size, options.image_size, precision, layout, device, options.repeats))
+            print(results[-1], flush=True)
+            write_result(options.name or f"steps_{device.type}", results)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ of epochs at most. A run that does not get there says so: its `seconds_to_recall
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import time
@@ -29,12 +28,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.resnet import BasicBlock
 
+from benchmarks.harness import in_turn, read_options, small_model, write_result
 from benchmarks.note_loop import NOTE, NoteCLIP, NotePairs, note_transform, train_note
-from benchmarks.record import FOLDER, write_result
-from benchmarks.turns import in_turn
-from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate, train
-from clipedu.data.loading import open_pictures
-from clipedu.runs.history import Record
+from clipedu import CLIP, Callback, ImageTextDataset, SimpleTokenizer, TrainConfig, evaluate, train
+from clipedu.runs.history import StepRecord
+
+READ_EVERY = 15  # steps between two readings of the recall
 
 
 def as_it_is(model: CLIP) -> None:
@@ -61,30 +60,27 @@ class Settings:
     sizes: tuple[int, ...] = (48,)  # px; with several, `config` is gone through at each, one after the other
     dropout: float = 0.0  # three epochs leave no time to overfit
     momentum: float = 0.3  # of the batch norms' running averages: the usual 0.1 follows more slowly
-    averaging: float = 0.9  # what is read has the weights of the last steps, averaged: so much of them stays each step
+    averaging: float = 0.9  # recall is read with the average of the last steps' weights: so much of it stays each step
     change: Callable[[CLIP], None] = as_it_is
 
 
-OURS = Settings(TrainConfig(epochs=3, batch_size=64, lr=1e-3))
+CONFIG = TrainConfig(epochs=3, batch_size=64, lr=1e-3)
+OURS = Settings(CONFIG)
 TRIALS = {  # what else was tried; each differs from OURS in what it names, "first 32 px" in its epochs too
     "as above": OURS,
-    "two epochs": replace(OURS, config=replace(OURS.config, epochs=2)),
-    "32 px": replace(OURS, sizes=(32,)),
-    "64 px": replace(OURS, sizes=(64,)),
-    "first 32 px, then 64 px": replace(OURS, config=replace(OURS.config, epochs=1), sizes=(32, 64)),
-    "32 px, no max-pooling": replace(OURS, sizes=(32,), change=without_pooling),
-    "residual branches begin at 0": replace(OURS, change=zero_residuals),
-    "rate 5e-4": replace(OURS, config=replace(OURS.config, lr=5e-4)),
-    "rate 2e-3": replace(OURS, config=replace(OURS.config, lr=2e-3)),
-    "batch 32": replace(OURS, config=replace(OURS.config, batch_size=32)),
-    "dropout 0.1": replace(OURS, dropout=0.1),
-    "momentum 0.1": replace(OURS, momentum=0.1),
-    "weights not averaged": replace(OURS, averaging=0.0),
+    "two epochs": Settings(replace(CONFIG, epochs=2)),
+    "32 px": Settings(CONFIG, sizes=(32,)),
+    "64 px": Settings(CONFIG, sizes=(64,)),
+    "first 32 px, then 64 px": Settings(replace(CONFIG, epochs=1), sizes=(32, 64)),
+    "32 px, no max-pooling": Settings(CONFIG, sizes=(32,), change=without_pooling),
+    "residual branches begin at 0": Settings(CONFIG, change=zero_residuals),
+    "rate 5e-4": Settings(replace(CONFIG, lr=5e-4)),
+    "rate 2e-3": Settings(replace(CONFIG, lr=2e-3)),
+    "batch 32": Settings(replace(CONFIG, batch_size=32)),
+    "dropout 0.1": Settings(CONFIG, dropout=0.1),
+    "momentum 0.1": Settings(CONFIG, momentum=0.1),
+    "weights not averaged": Settings(CONFIG, averaging=0.0),
 }
-READ_EVERY = 15  # steps between two readings of the recall
-
-Train = Callable[[Callable[[], object]], object]  # takes what to call after each step
-Read = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,8 @@ class Side:
     """A fresh model, how to train it, and how to read its recall on the way, which must leave no trace."""
 
     model: nn.Module
-    train: Train
-    read: Read
+    train: Callable[[Callable[[], object]], object]  # takes what to call after each step
+    read: Callable[[], dict[str, float]]
 
 
 class Enough(Exception):
@@ -103,7 +99,7 @@ class Enough(Exception):
 class Watch:
     """Counts steps and seconds of training, and stops the clock to read the recall every `READ_EVERY` steps."""
 
-    def __init__(self, read: Read, threshold: float, max_steps: int) -> None:
+    def __init__(self, read: Callable[[], dict[str, float]], threshold: float, max_steps: int) -> None:
         self.read, self.threshold, self.max_steps = read, threshold, max_steps
         self.steps, self.seconds, self.since = 0, 0.0, time.perf_counter()
         self.curve: list[dict[str, float]] = []
@@ -112,12 +108,12 @@ class Watch:
         """Count a step; `Enough` once the threshold or the last step is reached."""
         self.steps += 1
         if self.steps % READ_EVERY == 0 or self.steps >= self.max_steps:
-            self.look()
+            self.read_recall()
             if self.curve[-1]["recall"] >= self.threshold or self.steps >= self.max_steps:
                 raise Enough
 
-    def look(self) -> None:
-        """Read the recall: of both directions the lower R@5."""
+    def read_recall(self) -> None:
+        """Of both directions the lower R@5."""
         self.seconds += time.perf_counter() - self.since
         scores = self.read()
         recall = min(scores["i2t_R@5"], scores["t2i_R@5"])
@@ -125,8 +121,9 @@ class Watch:
         self.since = time.perf_counter()
 
 
-def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer: SimpleTokenizer, seed: int) -> Side:
+def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int) -> Side:
     """The note's."""
+    tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     torch.manual_seed(seed)
     model = NoteCLIP()
     transform = note_transform(NOTE.image_size)
@@ -135,72 +132,55 @@ def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, tokenizer
 
     def read() -> dict[str, float]:
         model.eval()
-        # Of a model whose pictures are at hand, evaluate asks only for what the note's has too.
-        scores = evaluate(cast(CLIP, model), tokenizer, test_set, pictures)["en"]
+        with torch.no_grad():  # of a model whose pictures are at hand, evaluate asks only for what the note's has too
+            scores = evaluate(cast(CLIP, model), tokenizer, test_set, pictures)["en"]
         model.train()
         return scores
 
     return Side(model, partial(train_note, model, pairs, NOTE), read)
 
 
-def our_side(
-    train_set: ImageTextDataset,
-    test_set: ImageTextDataset,
-    tokenizer: SimpleTokenizer,
-    seed: int,
-    settings: Settings | None = None,
-) -> Side:
-    """Ours; with `OURS` where no settings are given."""
-    settings = settings or OURS
-    torch.manual_seed(seed)
-    text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=settings.dropout, pooling="mean")
-    model = CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder)
+def our_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int, settings: Settings = OURS) -> Side:
+    """Ours."""
+    model, tokenizer = small_model(train_set, seed, settings.dropout)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = settings.momentum
     settings.change(model)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
-    pictures = {size: open_pictures(test_set.image_paths(), size) for size in settings.sizes}
+    pictures = {size: test_set.pictures(size) for size in settings.sizes}
 
-    def go(after_step: Callable[[], object]) -> None:
-        def callback(record: Record) -> None:
-            if "val" not in record:  # a step; epochs carry "val"
-                averaged.update_parameters(model)
-                after_step()
+    def run(after_step: Callable[[], object]) -> None:
+        def on_step(_: StepRecord) -> None:
+            averaged.update_parameters(model)
+            after_step()
 
         for size in settings.sizes:
             config = replace(settings.config, image_size=size, seed=seed)
-            train(model, tokenizer, train_set, config=config, callbacks=[callback])
+            train(model, tokenizer, train_set, config=config, callbacks=[Callback(on_step=on_step)], quiet=True)
 
     def read() -> dict[str, float]:
         return evaluate(cast(CLIP, averaged.module), tokenizer, test_set, pictures[model.image_size])["en"]
 
-    return Side(model, go, read)
+    return Side(model, run, read)
 
 
 SIDES: dict[str, Callable[..., Side]] = {"note": note_side, "ours": our_side}
-SIDES_OF_TRIALS = {name: partial(our_side, settings=settings) for name, settings in TRIALS.items()}
 
 
 def run(name: str, seed: int, data_dir: Path, threshold: float, max_steps: int) -> dict[str, Any]:
     """Train one side (or trial) until it is good enough, its epochs are over, or `max_steps` are."""
     train_set, test_set = (ImageTextDataset(data_dir, split, "en", seed=seed) for split in ("train", "test"))
-    tokenizer = SimpleTokenizer()
-    tokenizer.build_vocab(train_set.all_captions()[0])
-    side = (SIDES | SIDES_OF_TRIALS)[name](train_set, test_set, tokenizer, seed)
+    build = SIDES[name] if name in SIDES else partial(our_side, settings=TRIALS[name])
+    side = build(train_set, test_set, seed)
     watch = Watch(side.read, threshold, max_steps)
     with suppress(Enough):
         side.train(watch.after_step)
         if watch.steps % READ_EVERY:
-            watch.look()
+            watch.read_recall()
     last = watch.curve[-1]
-    return {
-        "side": name,
-        "seed": seed,
-        "seconds_to_recall": last["seconds"] if last["recall"] >= threshold else None,
-        "steps": watch.steps,
-        "curve": watch.curve,
-    }
+    to_recall = last["seconds"] if last["recall"] >= threshold else None
+    return {"side": name, "seed": seed, "seconds_to_recall": to_recall, "steps": watch.steps, "curve": watch.curve}
 
 
 def compare(runs: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -208,12 +188,10 @@ def compare(runs: list[dict[str, Any]]) -> dict[str, float | None]:
 
     `ratio_at_least` stands for the ratio where the note's loop did not get there: what it had trained by then counts.
     """
-    to_recall = {
-        name: statistics.median(one["seconds_to_recall"] or math.inf for one in runs if one["side"] == name)
-        for name in SIDES
-    }
-    note, ours = to_recall["note"], to_recall["ours"]
-    trained = statistics.median(one["curve"][-1]["seconds"] for one in runs if one["side"] == "note")
+    note, ours = (
+        statistics.median(run["seconds_to_recall"] or math.inf for run in runs if run["side"] == name) for name in SIDES
+    )
+    trained = statistics.median(run["curve"][-1]["seconds"] for run in runs if run["side"] == "note")
     return {
         "note_median_seconds": note if note < math.inf else None,
         "our_median_seconds": ours if ours < math.inf else None,
@@ -222,40 +200,24 @@ def compare(runs: list[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def describe(one: dict[str, Any]) -> str:
-    """A run in one line."""
-    last = one["curve"][-1]
-    outcome = "reached" if one["seconds_to_recall"] is not None else "NOT reached"
-    spent = f"{last['seconds']:.1f} s, {last['step']} steps"
-    return f"seed {one['seed']}  {one['side']}: {outcome}, R@5 {last['recall']:.3f} after {spent}"
-
-
 def main() -> None:
-    """Run both sides in turn for each seed and write the results down after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threshold", type=float, default=0.9, help="of R@5, in both directions")
-    parser.add_argument("--max-steps", type=int, default=750, help="for either side; the note's 10 epochs are 750")
-    parser.add_argument("--trials", action="store_true", help="ours alone, with other settings")
-    parser.add_argument("--name", help="of the file in benchmarks/results")
-    options = parser.parse_args()
-    path = FOLDER / f"{options.name or ('time_to_recall_trials' if options.trials else 'time_to_recall')}.json"
-    names = SIDES_OF_TRIALS if options.trials else SIDES
-    runs = []
+    """Run both sides (or all trials) in turn for each seed and write the results down after each."""
+    options = read_options(
+        __doc__, data_dir=Path("sample_data"), seeds=[0, 1, 2], threshold=0.9, max_steps=750, trials=False, name=""
+    )
+    name = options.name or ("time_to_recall_trials" if options.trials else "time_to_recall")
+    runs: list[dict[str, Any]] = []
     for seed in options.seeds:
-        arms = {
-            name: partial(run, name, seed, options.data_dir, options.threshold, options.max_steps) for name in names
-        }
-        for _, one in in_turn(arms, rounds=1):
-            print(describe(one), flush=True)
-            runs.append(one)
-            write_result(path, {"threshold": options.threshold, "runs": runs})
-    if options.trials:
-        return
-    found = {"threshold": options.threshold, "runs": runs, **compare(runs)}
-    write_result(path, found)
-    print(f"the note's seconds over ours, ratio of medians: {found['ratio']} (at least {found['ratio_at_least']})")
+        settings = seed, options.data_dir, options.threshold, options.max_steps
+        arms = {arm: partial(run, arm, *settings) for arm in (TRIALS if options.trials else SIDES)}
+        for _, result in in_turn(arms, rounds=1):
+            print(seed, result["side"], result["curve"][-1], flush=True)
+            runs.append(result)
+            write_result(name, {"threshold": options.threshold, "runs": runs})
+    if not options.trials:
+        comparison = compare(runs)
+        write_result(name, {"threshold": options.threshold, "runs": runs, **comparison})
+        print(comparison)
 
 
 if __name__ == "__main__":

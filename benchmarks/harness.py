@@ -1,0 +1,86 @@
+"""What the commands share: options, turns, the small model they train, and the recording of a result."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder
+from clipedu.ground.environment import choose_device
+from clipedu.ground.files import whole_file
+
+FOLDER = Path(__file__).parent / "results"
+Measured = TypeVar("Measured")
+
+
+def read_options(description: str | None, **defaults: Any) -> argparse.Namespace:
+    """The command line, with an option of the same type for each default; False makes a flag, a list takes several."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        option = f"--{name.replace('_', '-')}"
+        if default is False:
+            parser.add_argument(option, action="store_true")
+        elif isinstance(default, list):
+            parser.add_argument(option, type=type(default[0]), nargs="+", default=default, help=f"default: {default}")
+        else:
+            parser.add_argument(option, type=type(default), default=default, help=f"default: {default}")
+    return parser.parse_args()
+
+
+def in_turn(arms: Mapping[str, Callable[[], Measured]], rounds: int) -> Iterator[tuple[str, Measured]]:
+    """Measure A B A B ..., so that whatever else the machine does meets all arms alike; yield each result at once."""
+    for _ in range(rounds):
+        for name, measure in arms.items():
+            yield name, measure()
+
+
+def ratio_of_medians(over: Sequence[float], under: Sequence[float]) -> float:
+    """How many times the median of `over` is that of `under`."""
+    return round(statistics.median(over) / statistics.median(under), 3)
+
+
+def small_model(train_set: ImageTextDataset, seed: int, dropout: float = 0.1) -> tuple[CLIP, SimpleTokenizer]:
+    """A ResNet-18 and one text layer from random weights, the same for the same seed, and the tokenizer."""
+    tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
+    torch.manual_seed(seed)
+    text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=dropout, pooling="mean")
+    return CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder), tokenizer
+
+
+def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:
+    """Write `results` and where they come from to `results/NAME.json`; call it after each run, so that none is lost.
+
+    `packages` are those whose versions matter beside torch's.
+    """
+    arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no paths of this machine
+    content = {
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
+        "date": datetime.date.today().isoformat(),
+        "device": _device(),
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("torch", "torchvision", *packages)},
+        "results": results,
+    }
+    with whole_file(FOLDER / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _device() -> str:
+    device = choose_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
