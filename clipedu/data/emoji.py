@@ -19,7 +19,7 @@ from clipedu.ground.files import whole_folder
 
 IMAGE_SIZE = 96
 HELD_OUT = {"val": 400, "test": 400}  # all others train
-_FONTS = (  # file, and a size in px that the font holds
+_FONTS = (  # file, and a size in px that the font has
     ("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", 109),
     ("/usr/share/fonts/noto/NotoColorEmoji.ttf", 109),
     ("/usr/share/fonts/google-noto-color-emoji-fonts/NotoColorEmoji.ttf", 109),

@@ -1,7 +1,7 @@
 """Draws sample_data: scenes of one or two coloured shapes, with captions in English and Chinese.
 
 Every caption is true of its picture by construction, the pictures are small enough to commit, and the
-`novel` split holds colour-shape pairs that training never shows, which makes it a zero-shot test.
+`novel` split has colour-shape pairs that never occur in training, which makes it a zero-shot test.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SIZES = {"small": ("小", 14.0), "big": ("大", 20.0)}  # English name -> (Chine
 
 
 class Relation(NamedTuple):
-    """How the first of two objects stands to the second."""
+    """Where the first of two objects is, seen from the second."""
 
     opposite: str
     chinese: str
@@ -99,7 +99,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two objects; with two, `relation` says where the first stands as seen from the second."""
+    """One or two objects; with two, `relation` says where the first is, seen from the second."""
 
     objects: tuple[SceneObject, ...]
     relation: str | None
@@ -195,7 +195,7 @@ def _random_kind(rng: random.Random, pairs: list[tuple[str, str]]) -> tuple[str,
 
 
 def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share: float = SINGLE_SHARE) -> Scene:
-    """A scene whose objects take their colour and shape from `pairs`; `single_share` of them hold one object."""
+    """A scene whose objects take their colour and shape from `pairs`; a `single_share` of them have one object."""
 
     def jitter(reach: float) -> float:
         return rng.uniform(-reach, reach)

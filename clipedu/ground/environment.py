@@ -65,7 +65,7 @@ def gpu_memory() -> dict[str, float]:
 
 
 def clear_gpu_cache() -> None:
-    """Hand memory that PyTorch holds in reserve back to the GPU, for other programs; training needs no such call."""
+    """Hand memory that PyTorch holds in reserve back to the GPU, for other programs; training does not need it."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
