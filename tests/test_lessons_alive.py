@@ -1,33 +1,22 @@
-"""The notebooks alive: what their figures need is executed, then all that moves is moved.
-
-With another seed than the saved one, as in the browser, which runs all cells.
-"""
+"""The notebooks alive: what their figures need is executed with another seed, then all that moves is moved."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import ipywidgets
 import pytest
 from IPython.display import display
 
+from clipedu.classroom import recorded
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
-from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson, executed, needed_by_figures, with_seed
-
-TEXTS = "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"
-
-
-def run(path: Path, seed: int) -> dict[str, Any]:
-    """The cells in one namespace, as in a kernel; the last expression of a cell is evaluated, not printed."""
-    cells = [with_seed(cell.source, seed) for _, cell in needed_by_figures(Lesson.read(path))]
-    return executed(*cells, display=display)
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -45,7 +34,8 @@ def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         patch.setattr(Explorer, "__init__", record)
         patch.setenv("CLIPEDU_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.chdir(path.parent)
-        run(path, seed=1)
+        cells = [with_seed(cell.source, seed=1) for _, cell in needed_by_figures(Lesson.read(path))]
+        executed(*cells, display=display)
         yield found
 
 
@@ -65,7 +55,7 @@ def places(control: Any) -> list[Any]:
     if isinstance(control, ipywidgets.ToggleButtons):
         return list(control.options)
     if isinstance(control, ipywidgets.Text):
-        return [control.value, *TEXTS]
+        return [control.value, "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"]
     steps = round((control.max - control.min) / control.step)
     found = [control.min, control.min + steps // 2 * control.step, control.max]
     is_log = isinstance(control, ipywidgets.FloatLogSlider)  # its ends are exponents
@@ -73,51 +63,33 @@ def places(control: Any) -> list[Any]:
 
 
 def test_all_that_moves_changes_what_is_shown(explorers: list[Explorer]) -> None:
-    for explorer in explorers:
-        for name, control in explorer.controls.items():
-            start = control.value
-            shown = {at(explorer, **{name: value}).html for value in places(control)}
-            assert len(shown) > 1, f"{name} of {explorer.draw.__name__} changes nothing"
-            assert at(explorer, **{name: start})
-
-
-def test_an_empty_text_is_answered_kindly(explorers: list[Explorer]) -> None:
-    for explorer in explorers:
-        for name, control in explorer.controls.items():
-            if isinstance(control, ipywidgets.Text):
-                start = control.value
-                for text in ("", "  "):
-                    control.value = text
-                    assert isinstance(explorer.view, Card)
-                    assert explorer.view.passed is None
-                for text in ("?!", "<b>", "zebra", "x" * 400):  # nothing left, HTML, unknown, too long
-                    assert "<b>&lt;b" not in at(explorer, **{name: text}).html
-                at(explorer, **{name: start})
-
-
-# ---------------------------------------------------------------------------------------- numbers of each function
+    for explorer, (name, control) in ((one, pair) for one in explorers for pair in one.controls.items()):
+        start = control.value
+        views = {at(explorer, **{name: value}).html for value in places(control)}
+        assert len(views) > 1, f"{name} of {explorer.draw.__name__} changes nothing"
+        if isinstance(control, ipywidgets.Text):
+            for text in ("", "  "):
+                control.value = text
+                assert isinstance(explorer.view, Card)
+                assert explorer.view.passed is None
+            for text in ("?!", "<b>", "zebra", "x" * 400):  # nothing left, HTML, unknown, too long
+                assert "<b>&lt;b" not in at(explorer, **{name: text}).html
+        at(explorer, **{name: start})
 
 
 def numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"-?\d+\.?\d*", text)]
 
 
-def ids(view: View) -> list[int]:
-    return [int(number) for number in numbers(view.text.splitlines()[-1])]
-
-
 def truncate(explorer: Explorer) -> None:
     for length in (2, 9, 14):
-        found = ids(at(explorer, max_length=length))
-        assert (found[0], found[-1]) == (2, 3), "[CLS] and [SEP] stay"
-        assert len(found) == length
+        ids = numbers(at(explorer, max_length=length).text.splitlines()[-1])
+        assert (ids[0], ids[-1], len(ids)) == (2, 3, length), "[CLS] and [SEP] stay"
 
 
 def choose_vocabulary(explorer: Explorer) -> None:
-    shares = []
-    for size in (10, 1000, 2000):
-        view = at(explorer, vocab_size=size)
-        shares.append([float(percent) for percent in re.findall(r"tokens: ([\d.]+)%", view.text)])
+    texts = [at(explorer, vocab_size=size).text for size in (10, 1000, 2000)]
+    shares = [[float(percent) for percent in re.findall(r"tokens: ([\d.]+)%", text)] for text in texts]
     for small, middle, large in zip(*shares, strict=True):
         assert 100 > small > middle > large > 0
         assert small > large + 20
@@ -125,8 +97,7 @@ def choose_vocabulary(explorer: Explorer) -> None:
 
 def show_merges(explorer: Explorer) -> None:
     rows = [at(explorer, merges=merges).text.split() for merges in (0, 3, 6)]
-    assert rows[0] == list("ringstringkingstar")
-    assert ["".join(row) for row in rows] == ["ringstringkingstar"] * 3
+    assert {"".join(row) for row in rows} == {"ringstringkingstar"}
     assert 18 == len(rows[0]) > len(rows[1]) > len(rows[2])
     assert "ing" in rows[1]
 
@@ -148,9 +119,9 @@ def spread(explorer: Explorer) -> None:
 
 def recolour(explorer: Explorer) -> None:
     for blue, wanted in ((0.0, "red"), (0.5, ""), (1.0, "blue")):
-        said = at(explorer, blue=blue).text
-        guess = re.findall(r"seen as (\w+)", said)[0]
-        cosines = {name: float(value) for name, value in re.findall(r"(\w+): cosine (-?[\d.]+)", said)}
+        text = at(explorer, blue=blue).text
+        guess = re.findall(r"seen as (\w+)", text)[0]
+        cosines = {name: float(value) for name, value in re.findall(r"(\w+): cosine (-?[\d.]+)", text)}
         assert guess == max(cosines, key=lambda name: cosines[name])
         assert wanted in ("", guess)
         assert all(-1 <= value <= 1 for value in cosines.values())
@@ -172,10 +143,9 @@ def look_back(explorer: Explorer) -> None:
 
 def attend(explorer: Explorer) -> None:
     for head in (0, 4, 7):
-        said = at(explorer, head=head).text
-        words = said.splitlines()[0].split()
-        assert f"head {head}" in said
-        assert f"{len(words)} rows and {len(words)} columns" in said
+        text = at(explorer, head=head).text
+        words = text.splitlines()[0].split()
+        assert re.search(rf"head {head}.* {len(words)} rows and {len(words)} columns", text)
 
 
 def pad_more(explorer: Explorer) -> None:
@@ -189,20 +159,14 @@ def keep(explorer: Explorer) -> None:
 
 
 def with_data(explorer: Explorer) -> None:
-    """The mean over the seeds, read here from the file itself; 50% lies half-way from 25% to 100% in the logarithm."""
-    content = json.loads((ROOT / "benchmarks/results/starts.json").read_text(encoding="utf-8"))
-
-    def mean(arm: str, share: float) -> float:
-        wanted = arm, share, 1.0
-        runs = [r for r in content["results"] if (r["arm"], r["share"], r["image_lr_scale"]) == wanted]
-        return float(sum(run["scores"]["i2t_R@1"] for run in runs) / len(runs))
-
+    """The mean over the seeds; 50% lies half-way from 25% to 100% in the logarithm."""
     for arm in ("fine-tuned", "frozen", "random"):
-        few, some, whole = (mean(arm, share) for share in (0.05, 0.25, 1.0))
+        runs = [recorded("starts").where(arm=arm, share=share, image_lr_scale=1.0) for share in (0.05, 0.25, 1.0)]
+        few, some, whole = (mean(run["scores"]["i2t_R@1"] for run in seeds) for seeds in runs)
         for percent, wanted in ((5, few), (25, some), (50, (some + whole) / 2), (100, whole)):
-            said = at(explorer, percent=percent).text
-            assert f"at {percent}% = {24 * percent:,} pictures" in said
-            found = re.findall(rf"[:,] {arm} ([\d.]+) from", said)
+            text = at(explorer, percent=percent).text
+            assert f"at {percent}% = {24 * percent:,} pictures" in text
+            found = re.findall(rf"[:,] {arm} ([\d.]+) from", text)
             assert [float(number) for number in found] == [pytest.approx(wanted, abs=0.006)]
 
 
@@ -220,58 +184,46 @@ def memory_at(explorer: Explorer) -> None:
     kept = {}
     for size in (64, 224):
         for batch in (16, 512, 1024):
-            said = at(explorer, batch_size=batch, size=size, precision="fp32").text
-            gib = {name: float(value) for name, value in re.findall(r"(\w+): GiB ([\d.]+)", said)}
+            text = at(explorer, batch_size=batch, size=size, precision="fp32").text
+            gib = {name: float(value) for name, value in re.findall(r"(\w+): GiB ([\d.]+)", text)}
             assert gib["total"] == pytest.approx(sum(gib.values()) - gib["total"], rel=0.02)
             assert gib["Adam"] == pytest.approx(2 * gib["gradients"], rel=0.02)
             kept[size, batch] = gib["kept"]
         assert kept[size, 1024] == pytest.approx(64 * kept[size, 16], rel=0.05)
-        assert at(explorer, precision="bf16").text != said
+        assert at(explorer, precision="bf16").text != text
     assert 9 < kept[224, 1024] / kept[64, 1024] < 13
 
 
 def temperature_explorer(explorer: Explorer) -> None:
-    """Against the library's loss at both ends and in the middle; equal cosines cost ln 8 whatever the temperature."""
+    """Both ends and the middle; equal cosines cost ln 8 whatever the temperature."""
     for temperature in (0.01, 0.1, 1.0):
-        said = at(explorer, matrix="collapsed", temperature=temperature, row=3).text
-        parts = {name: float(n) for name, n in re.findall(r"(to text|to image|of the row) (-?[\d.]+)", said)}
-        assert parts == {name: pytest.approx(math.log(8), abs=0.001) for name in ("to text", "to image", "of the row")}
-        assert float(re.findall(r"own text (\d\.\d+)", said)[0]) == pytest.approx(1 / 8, abs=0.001)
+        text = at(explorer, matrix="collapsed", temperature=temperature, row=3).text
+        assert numbers(text)[-3:] == pytest.approx([math.log(8)] * 3, abs=0.001)
+        assert float(re.findall(r"own text (\d\.\d+)", text)[0]) == pytest.approx(1 / 8, abs=0.001)
+        text = at(explorer, matrix="untrained", temperature=temperature).text
+        own, others = re.findall(r"own pair (-?\d+\.\d+), on the others together (-?\d+\.\d+)", text)[0]
+        assert float(own) <= 0 <= float(others)
     sharp, _, flat = (numbers(at(explorer, matrix="trained", row=5, temperature=t).text)[-3:] for t in (0.01, 0.1, 1.0))
     assert max(sharp) < 0.05
     assert 1 < min(flat) <= max(flat) < math.log(8) + 0.001
     losses = [numbers(at(explorer, matrix="untrained", temperature=t).text)[-3] for t in (0.01, 0.1, 1.0)]
     assert losses == sorted(losses, reverse=True), "confident and wrong costs most"
-    for temperature in (0.01, 0.1, 1.0):
-        said = at(explorer, matrix="untrained", temperature=temperature).text
-        own, others = re.findall(r"own pair (-?\d+\.\d+), on the others together (-?\d+\.\d+)", said)[0]
-        assert float(own) <= 0 <= float(others)
 
 
 def first_loss(explorer: Explorer) -> None:
     for width, temperature in ((16, 1.0), (256, 0.1), (512, 1.0)):
-        said = at(explorer, D=width, temperature=temperature).text
-        ends = dict(re.findall(r"(measured|ln N|ln N \+ [^,]*?) from [-\d.]+ to ([\d.]+)", said))
+        text = at(explorer, D=width, temperature=temperature).text
+        ends = dict(re.findall(r"(measured|ln N|ln N \+ [^,]*?) from [-\d.]+ to ([\d.]+)", text))
         assert float(ends["ln N"]) == pytest.approx(math.log(1024), abs=0.006)
         predicted = math.log(1024) + 1 / (2 * temperature**2 * width)
         assert float(ends["ln N + 1 / (2 tau^2 D)"]) == pytest.approx(predicted, abs=0.006)
         assert float(ends["measured"]) == pytest.approx(predicted, abs=0.15)
-    said = at(explorer, D=16, temperature=0.01).text
-    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", said)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
-
-
-NUMBERS: dict[str, Callable[[Explorer], None]] = {
-    f.__name__: f
-    for f in (
-        *(temperature_explorer, first_loss, warm_up, memory_at),
-        *(recolour, truncate, choose_vocabulary, show_merges),
-        *(show_step, look_back, attend, pad_more, turn, spread, keep),
-        with_data,
-    )
-}
+    text = at(explorer, D=16, temperature=0.01).text
+    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", text)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
 
 
 def test_numbers_at_minimum_middle_and_maximum(explorers: list[Explorer]) -> None:
+    """With the function above that has the name of the function that draws."""
     for explorer in explorers:
         if any(hasattr(control, "min") for control in explorer.controls.values()):
-            NUMBERS[explorer.draw.__name__](explorer)
+            globals()[explorer.draw.__name__](explorer)
