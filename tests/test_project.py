@@ -1,91 +1,92 @@
-"""What holds the project together: its files agree, its imports are light and run one way."""
+"""What holds the project together: imports run one way and are light, and its lists of packages agree."""
 
-import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+import yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+from docs.architecture import PICTURE, direct, draw, floors, import_graph, imported_names, module_files, room_graph
 from tests.conftest import ROOT
-from tests.lessons import chinese_strings, half_width
+from tests.lessons import NOTEBOOKS, Lesson, chinese_strings, half_width
 
-MODULES = sorted((ROOT / "clipedu").glob("*.py"))
-ALL_MODULES = sorted((ROOT / "clipedu").rglob("*.py"))
-
-
-def test_conda_and_pip_ask_for_the_same() -> None:
-    yaml = pytest.importorskip("yaml")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    from_pip = next(item["pip"] for item in conda if isinstance(item, dict))
-    named = {"pytorch": "torch"}
-    packages = [item for item in conda if isinstance(item, str)] + from_pip
-    found = set()
-    for package in packages:
-        name, _, version = package.partition(">=")
-        found.add(f"{named.get(name, name)}>={version}")
-    assert found == {*project["dependencies"], f"python{project['requires-python']}"}
+GRAPH = import_graph(ROOT)
+ROOMS = room_graph(GRAPH)
+MODELS = {"encoders", "model", "loss", "optimization", "training", "embedding", "evaluation", "search", "runs"}
 
 
-def test_the_versions_tested_are_on_record() -> None:
-    """docs/versions.txt, written by `make versions`, names every package asked for, and none older than asked."""
-    lines = (ROOT / "docs/versions.txt").read_text(encoding="utf-8").splitlines()
-    tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for asked in map(Requirement, project["dependencies"] + project["optional-dependencies"]["test"]):
-        if asked.marker is None or asked.marker.evaluate({"python_version": "3.11"}):
-            assert tested[canonicalize_name(asked.name)] in asked.specifier, asked
+def test_imports_are_found(tmp_path: Path) -> None:
+    (tmp_path / "clipedu/data").mkdir(parents=True)
+    for path, source in {
+        "__init__.py": "from clipedu.model import CLIP\nimport torch",
+        "model.py": "def late():\n    from clipedu import data\n    import clipedu.data.emoji",
+        "data/__init__.py": "",
+        "data/emoji.py": "from ..model import CLIP",
+    }.items():
+        (tmp_path / "clipedu" / path).write_text(source)
+    late = {"clipedu.data", "clipedu.data.emoji"}
+    emoji = {"clipedu.data": set(), "clipedu.data.emoji": {"clipedu.model"}}
+    assert import_graph(tmp_path) == {"clipedu": {"clipedu.model"}, "clipedu.model": late, **emoji}
+    assert room_graph(import_graph(tmp_path)) == {"model": {"data"}, "data": {"model"}}
 
 
-def imports(path: Path) -> set[str]:
-    """The project's modules that `path` imports when it is itself imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
-    return {str(node.module).removeprefix("clipedu.") for node in inside if str(node.module).startswith("clipedu")}
+def test_floors() -> None:
+    chain: dict[str, set[str]] = {"top": {"middle", "bottom"}, "middle": {"bottom"}, "bottom": set(), "aside": set()}
+    assert floors(chain) == {"bottom": 0, "aside": 0, "middle": 1, "top": 2}
+    assert direct(chain) == {"top": {"middle"}, "middle": {"bottom"}, "bottom": set(), "aside": set()}
+    with pytest.raises(CycleError):
+        floors({"a": {"b"}, "b": {"a"}})
 
 
 def test_imports_run_one_way() -> None:
-    graph = {path.stem: imports(path) for path in MODULES if path.stem not in ("__init__", "__main__")}
-    placed: set[str] = set()
-    while graph:
-        ready = {name for name, needed in graph.items() if needed <= placed}
-        assert ready, f"a circle among {sorted(graph)}"
-        placed |= ready
-        graph = {name: needed for name, needed in graph.items() if name not in ready}
-    assert not any("classroom" in imports(path) for path in MODULES)
+    floors(GRAPH)
+    floors(ROOMS)
+    assert {room for room, targets in ROOMS.items() if "classroom" in targets} == set()
+    assert ROOMS["data"] & MODELS == set(), "data/ knows no model"
+    assert ROOMS["ground"] == set()
 
 
-def test_no_module_is_too_long_to_read() -> None:
-    for path in ALL_MODULES:
-        most = 310 if path in MODULES else 400  # the classroom's plots stand in a row, each by itself
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path.name
+def test_the_picture_shows_todays_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(), "run python -m docs.architecture"
+
+
+def test_private_names_stay_in_their_module() -> None:
+    files = [path for folder in ("clipedu", "benchmarks", "studies") for path in (ROOT / folder).rglob("*.py")]
+    programs = {str(path): path.read_text(encoding="utf-8") for path in files}
+    programs |= {f"{path}, {where}": cell.source for path in NOTEBOOKS for where, cell in Lesson.read(path).code}
+    private = [
+        f"{place}: {module}.{name}"
+        for place, source in programs.items()
+        for module, name in imported_names(source, "clipedu")
+        if module.startswith("clipedu") and re.search(r"\b_(?!_)", f"{module} {name}")
+    ]
+    assert private == []
 
 
 def test_chinese_messages_have_chinese_punctuation() -> None:
-    for path in ALL_MODULES:
+    for name, path in module_files(ROOT).items():
         for text in chinese_strings(path.read_text(encoding="utf-8")):
-            assert half_width(text) == [], f"{path.name}: {text}"
-
-
-def seconds(code: str) -> float:
-    program = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
-    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+            assert half_width(text) == [], f"{name}: {text}"
 
 
 def test_import_is_light() -> None:
-    """At most 1.3 times `import torch, torchvision`, measured in turn; and neither Jupyter, matplotlib nor timm."""
-    seconds("import clipedu")  # warms the disk
-    pairs = [(seconds("import clipedu"), seconds("import torch, torchvision")) for _ in range(2)]
-    assert min(ours for ours, _ in pairs) <= 1.3 * min(theirs for _, theirs in pairs), pairs
-    heavy = "matplotlib", "IPython", "jupyterlab", "ipywidgets", "timm", "emoji"
+    heavy = ["matplotlib", "IPython", "jupyterlab", "ipywidgets", "timm", "emoji"]
     program = f"import sys, clipedu; print([name for name in {heavy} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_conda_and_pip_ask_for_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    from_pip = next(item["pip"] for item in conda if isinstance(item, dict))
+    packages = {item.replace("pytorch>", "torch>") for item in conda if isinstance(item, str)} | set(from_pip)
+    assert packages == {*project["dependencies"], f"python{project['requires-python']}"}
