@@ -1,117 +1,157 @@
-"""What all checks share: they never raise, and they say what is wrong in the reader's two languages."""
+"""What all checks share: a table of known mistakes to compare with, messages in two languages, and no exception."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import torch
-from torch import Tensor
+from torch import Tensor, allclose, nn
+from torch.optim import Optimizer
 
 from clipedu.classroom.view import Card, card
 
-Answer = Callable[..., Any]
+Messages = Mapping[str, str]  # by reason: a line of Chinese and one of English; {found} and the like are filled in
+Mistakes = Mapping[str, Any]  # by reason: the value that a mistake gives, a tuple of such values, or a predicate
+
+COMMON: Messages = {
+    "signature": "函数应能接收 {count} 个参数\nthe function must take {count} arguments",
+    "returned_nothing": "函数什么也没有返回：是不是忘了 return？\nnothing was returned: did you forget return?",
+    "type": "应返回 {wanted}，得到的是 {found}\nthe result should be of type {wanted}, not {found}",
+    "shape": "形状应为 {wanted}，得到 {found}\nthe shape should be {wanted}, not {found}",
+    "nan": "结果里有 NaN：哪里除以了 0？\nthe result contains NaN: where do you divide by 0?",
+    "value": "应为 {wanted}，得到 {found}\nexpected {wanted}, got {found}",
+}
 
 
 class Refused(Exception):
-    """The answer lacks a property: its name, and what to say."""
-
-    def __init__(self, reason: str, zh: str, en: str) -> None:
-        super().__init__(reason)
-        self.reason, self.zh, self.en = reason, zh, en
+    """The answer is wrong: the reason, and the message in Chinese and English."""
 
 
-def exercise(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
-    """Turn a function that raises `Refused` into one that always answers with a card."""
+class Answer:
+    """A reader's function, with the messages of its exercise."""
 
-    @functools.wraps(examine)
-    def check(answer: Any) -> Card:
-        name = examine.__name__
-        if not callable(answer):
-            kind = type(answer).__name__
-            return card(
-                False, f"{name} 应是一个函数，得到的是 {kind}", f"{name} must be a function, not {kind}", "type"
-            )
+    def __init__(self, function: Callable[..., Any], messages: Messages) -> None:
+        self.function, self.messages = function, {**COMMON, **messages}
+
+    def refuse(self, reason: str, **values: Any) -> NoReturn:
+        """End the check with the message for `reason`, filled in with `values`."""
+        readable = {name: _readable(value) for name, value in values.items()}
+        zh, en = (line.format(**readable) for line in self.messages[reason].split("\n"))
+        raise Refused(reason, zh, en)
+
+    def must(self, condition: Any, reason: str, **values: Any) -> None:
+        """Refuse the answer unless `condition` is true."""
+        if not condition:
+            self.refuse(reason, **values)
+
+    def call(self, *arguments: Any) -> Any:
+        """The result for copies of the arguments: a function that works in place cannot spoil the question."""
         try:
-            examine(answer)
-        except Refused as refused:
-            return card(False, refused.zh, refused.en, refused.reason)
-        except NotImplementedError:
-            return card(
-                None,
-                f"{name} 还没有写：把 raise 那一行换成你的代码",
-                f"{name} is not written yet: put your code where the raise is",
-                "unwritten",
-            )
-        except (Exception, SystemExit) as error:
-            where = _line_of(error)
-            said = f"{type(error).__name__}: {error}"
-            return card(
-                False, f"{name} 运行出错{where[0]}：{said}", f"{name} stopped with an error{where[1]}: {said}", "error"
-            )
-        return card(True, f"{name} 全部通过", f"{name}: all properties hold")
+            inspect.signature(self.function).bind(*arguments)
+        except TypeError:
+            self.refuse("signature", count=len(arguments))
+        except ValueError:  # some built-in functions have no signature
+            pass
+        result = self.function(*(a if isinstance(a, nn.Module | Optimizer) else deepcopy(a) for a in arguments))
+        self.must(result is not None, "returned_nothing")
+        return result
 
-    return check
+    def like(self, wanted: Any, result: Any) -> Any:
+        """The result, if it has the type of `wanted` (any number for a number) and, as a tensor, its shape, no NaN."""
+        kind = Real if isinstance(wanted, Real) else type(wanted)
+        self.must(isinstance(result, kind), "type", wanted=type(wanted).__name__, found=type(result).__name__)
+        if isinstance(wanted, Tensor):
+            shape, found = list(wanted.shape), list(result.shape)
+            transposed = "transposed" in self.messages and found == shape[::-1]
+            self.must(found == shape, "transposed" if transposed else "shape", wanted=shape, found=found)
+            self.must(not result.isnan().any(), "nan")
+        return result
+
+    def compare(self, found: Any, wanted: Any, mistakes: Mistakes, otherwise: str = "value", **values: Any) -> None:
+        """Accept the right value; refuse a wrong one for the first mistake that explains it, or for `otherwise`."""
+        if not alike(found, wanted):
+            self.refuse(diagnosis(found, mistakes) or otherwise, found=found, wanted=wanted, **values)
+
+    def expect(
+        self, arguments: tuple[Any, ...], wanted: Any, mistakes: Mistakes, otherwise: str = "value", **values: Any
+    ) -> None:
+        """Call the function with `arguments` and compare its result, which must be like `wanted`."""
+        self.compare(self.like(wanted, self.call(*arguments)), wanted, mistakes, otherwise, **values)
+
+
+def diagnosis(found: Any, mistakes: Mistakes) -> str | None:
+    """The reason of the first mistake that explains the value."""
+
+    def explains(mistake: Any) -> bool:
+        if isinstance(mistake, tuple):
+            return any(map(explains, mistake))
+        return bool(mistake(found)) if callable(mistake) else alike(found, mistake)
+
+    return next((reason for reason, mistake in mistakes.items() if explains(mistake)), None)
+
+
+def alike(found: Any, value: Any) -> bool:
+    """Equal but for rounding; of a dict, only the keys of `value` count."""
+    if isinstance(found, Tensor) and isinstance(value, Tensor):
+        return found.shape == value.shape and allclose(found.float(), value.float(), atol=1e-5)
+    if isinstance(found, Real) and isinstance(value, Real):
+        return math.isclose(found, value, rel_tol=1e-4, abs_tol=1e-6)
+    if isinstance(found, list) and isinstance(value, list):
+        return len(found) == len(value) and all(map(alike, found, value))
+    if isinstance(found, dict) and isinstance(value, dict):
+        return all(alike(found.get(key), item) for key, item in value.items())
+    return bool(found == value)
+
+
+def _readable(value: Any) -> Any:
+    """Tensors as lists, numbers with four digits."""
+    if isinstance(value, Tensor):
+        return _readable(value.tolist())
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _readable(item) for key, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def exercise(**messages: str) -> Callable[[Callable[[Answer], None]], Callable[[Any], Card]]:
+    """Turn a function that may refuse an answer into a check: it takes anything, never raises and returns a card."""
+
+    def decorate(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
+        @functools.wraps(examine)
+        def check(answer: Any) -> Card:
+            name, kind = examine.__name__, type(answer).__name__
+            if not callable(answer):
+                zh, en = f"{name} 应是一个函数，得到的是 {kind}", f"{name} must be a function, not {kind}"
+                return card(False, zh, en, "type")
+            try:
+                examine(Answer(answer, messages))
+            except Refused as refused:
+                reason, zh, en = refused.args
+                return card(False, zh, en, reason)
+            except NotImplementedError:
+                zh = f"{name} 还没有写：把 raise 那一行换成你的代码"
+                return card(None, zh, f"{name} is not written yet: replace the raise with your code", "unwritten")
+            except (Exception, SystemExit) as error:
+                (zh, en), what = _line_of(error), f"{type(error).__name__}: {error}"
+                return card(False, f"{name} 运行出错{zh}：{what}", f"{name} failed{en}: {what}", "error")
+            return card(True, f"{name} 全部通过", f"{name} passes every check")
+
+        return check
+
+    return decorate
 
 
 def _line_of(error: BaseException) -> tuple[str, str]:
-    """The line of the reader's own code at which it stopped."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).parent != Path(__file__).parent
-    ]
-    return (f"（第 {own[0].lineno} 行）", f" (line {own[0].lineno})") if own else ("", "")
-
-
-def must(condition: Any, reason: str, zh: str, en: str) -> None:
-    """Refuse the answer for `reason`, saying so in both languages, unless `condition` holds."""
-    if not condition:
-        raise Refused(reason, zh, en)
-
-
-def call(answer: Answer, *arguments: Any) -> Any:
-    """The answer's result for copies of the arguments, once it is clear that it takes as many."""
-    try:
-        inspect.signature(answer).bind(*arguments)
-    except TypeError:
-        count = len(arguments)
-        raise Refused(
-            "signature", f"函数应能接收 {count} 个参数", f"the function must take {count} arguments"
-        ) from None
-    except ValueError:  # some built-in functions tell nothing
-        pass
-    copies = [argument.clone() if isinstance(argument, Tensor) else argument for argument in arguments]
-    result = answer(*copies)
-    must(
-        result is not None,
-        "returned nothing",
-        "函数什么也没有返回：是不是忘了 return？",
-        "nothing came back: is the return missing?",
-    )
-    return result
-
-
-def tensor(answer: Answer, shape: tuple[int, ...], *arguments: Any) -> Tensor:
-    """The answer's result, known to be a tensor of this shape without NaN."""
-    result = call(answer, *arguments)
-    kind = type(result).__name__
-    must(isinstance(result, Tensor), "type", f"应返回张量，得到的是 {kind}", f"a tensor must come back, not {kind}")
-    found, wanted = list(result.shape), list(shape)
-    must(found == wanted, "shape", f"形状应为 {wanted}，得到 {found}", f"the shape must be {wanted}, not {found}")
-    must(
-        not result.isnan().any(),
-        "nan",
-        "结果里有 NaN：哪里除以了 0？",
-        "there is NaN in the result: where is something divided by 0?",
-    )
-    return result.float()
-
-
-def near(found: Tensor, wanted: Tensor) -> bool:
-    """Equal but for rounding."""
-    return bool(torch.allclose(found, wanted.float(), atol=1e-5))
+    """The line of the reader's own code that failed."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).parent != Path(__file__).parent:
+            return f"（第 {frame.lineno} 行）", f" (line {frame.lineno})"
+    return "", ""
