@@ -1,6 +1,7 @@
 # make lab    environment, then JupyterLab on notebook 00 (CPU=1: PyTorch without CUDA, 5 GB less on Linux)
-# make test   environment, then every test and every notebook
-# make bench  environment, then every measurement of benchmarks/, into benchmarks/results (hours)
+# make quick  lint, types and the quick tests: no browser, no notebook executed (at most 90 seconds)
+# make test   every test and every notebook (10 minutes; 7 without a browser)
+# make bench  every measurement of benchmarks/, into benchmarks/results (hours)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 LAB_FLAGS ?=
 
-.PHONY: setup lab test lint notebooks bench versions clean
+.PHONY: setup lab quick test lint notebooks bench versions clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +40,9 @@ PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeo
 test: $(VENV)/.ready-test
 	$(PYTEST) $(firstword $(NOTEBOOKS))
 	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests $(wordlist 2, 99, $(NOTEBOOKS))
+
+quick: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

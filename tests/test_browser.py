@@ -69,7 +69,7 @@ SETTINGS = {
 }
 SEED = 1
 RUN_TIME = 600_000  # ms; 00 may train a model, 05 and 06 do, and a busy machine is several times slower
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="session")

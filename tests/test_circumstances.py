@@ -22,6 +22,8 @@ from tests.circumstances import CARD, CIRCUMSTANCES, FELL, FINE, NOT_TRIED, Plac
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson, executed
 
+pytestmark = pytest.mark.slow
+
 FIRST = next(path for path in NOTEBOOKS if path.name.startswith("01"))
 QUICK = [(FIRST, name) for name in ("twice", "read_only", "c_locale", "no_data")]  # 20 s each, the whole table hours
 

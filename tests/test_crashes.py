@@ -14,6 +14,8 @@ if sys.platform != "linux":
 
 from tests.interruptions import COLUMNS, FAULTS, SIGNALS, TWO
 
+pytestmark = pytest.mark.slow
+
 
 def rows(page: Path) -> list[tuple[str, dict[str, int]]]:
     """The kind of each interruption in the page's table, and its counts."""

@@ -13,6 +13,8 @@ from torchvision import models
 from clipedu.classroom.view import Card
 from tests.lessons import FOLDER, Lesson, executed
 
+pytestmark = pytest.mark.slow
+
 
 def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The cells that define what the race needs, with another folder for downloaded weights."""

@@ -18,6 +18,8 @@ from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.lessons import NOTEBOOKS, Lesson, executed, needed_by_figures, with_seed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Explorer]]:
