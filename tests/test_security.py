@@ -27,12 +27,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipedu.classroom import plots
-from clipedu.classroom.plots.drawing import plain
 from clipedu.classroom.view import View
 from clipedu.commands.reports import draw_hits
+from clipedu.ground.environment import figure_style
 from clipedu.search import Hit
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson
+
+pytestmark = pytest.mark.slow
 
 # -------------------------------------------------------------------------------- nothing that runs a stranger's code
 
@@ -235,7 +237,7 @@ DRAWN: dict[str, Callable[[str], View]] = {
     "grids": lambda words: plots.grids({words: torch.eye(2)}),
     "curves": lambda words: plots.curves({words: ([1, 2], [3, 4])}, "x", "y", {f"{words} level": 1.0}),
     "bars": lambda words: plots.bars({words: {words: 1.0, "b": 2.0}}, "y", {f"{words} level": 1.0}),
-    "dots": lambda words: plots.dots({words: [1.0, 2.0]}, "x", {f"{words} level": 1.0}, band=words),
+    "dots": lambda words: plots.dots({words: [1.0, 2.0]}, "x", band=words),
     "histogram": lambda words: plots.histogram({words: torch.arange(9.0)}, "x"),
     "feature_maps": lambda words: plots.feature_maps({words: torch.rand(2, 4, 4)}, channels=2),
     "filters": lambda words: plots.filters({words: torch.rand(2, 3, 3, 3)}),
@@ -258,10 +260,12 @@ def test_a_sentence_to_search_for_is_no_formula(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["from $5 to $9", r"\$5, $6 and $7", "$", r"\\$", r"C:\$x$", "no dollar"])
 def test_plain_words_are_drawn_as_they_stand(words: str) -> None:
-    def drawn(text: str, parse_math: bool) -> bytes:
+    def drawn(**options: bool) -> bytes:
         canvas = FigureCanvasAgg(Figure((3, 0.5)))
-        canvas.figure.text(0, 0.5, text, parse_math=parse_math)
+        canvas.figure.text(0, 0.5, words, **options)  # type: ignore[arg-type]
         canvas.draw()
         return bytes(canvas.buffer_rgba())
 
-    assert drawn(plain(words), True) == drawn(words, False)
+    plainly = drawn(parse_math=False)
+    with figure_style():
+        assert drawn() == plainly
