@@ -91,8 +91,7 @@ def test_known_mistakes_are_told_apart(exercise: Exercise, monkeypatch: pytest.M
     """No value in a check's tables equals the right one, or is taken for another mistake; each has a wrong version."""
     tables: list[tuple[Any, dict[str, Any]]] = []
     monkeypatch.setattr(Answer, "compare", lambda self, _, wanted, mistakes, *a, **k: tables.append((wanted, mistakes)))
-    exercise.judged(exercise.solution)
-
+    assert exercise.judged(exercise.solution).passed
     reasons = set()
     for wanted, mistakes in tables:
         for reason, known in mistakes.items():
@@ -428,9 +427,18 @@ def for_ever(*arguments: Any) -> Any:
     return for_ever(*arguments)
 
 
-class Unspeakable:
+class Unspeakable(Exception):
+    def __init__(self) -> None:
+        super().__init__()
+
     def __repr__(self) -> str:
         raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+def despair(*_: Any) -> None:
+    raise Unspeakable
 
 
 STRANGE: list[tuple[str, Any, set[str]]] = [
@@ -447,6 +455,7 @@ STRANGE: list[tuple[str, Any, set[str]]] = [
     ("returns an empty tensor", lambda *_: torch.empty(0), {"type", "shape", "transposed"}),
     ("returns what has no repr", lambda *_: Unspeakable(), {"type", "error"}),
     ("raises", complain, {"error"}),
+    ("raises what has no str", despair, {"error"}),
     ("leaves", lambda *_: sys.exit(3), {"error"}),
     ("never ends", for_ever, {"error"}),
     ("a built-in", print, {"returned_nothing"}),

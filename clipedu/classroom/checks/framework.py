@@ -138,9 +138,9 @@ def exercise(**messages: str) -> Callable[[Callable[[Answer], None]], Callable[[
                 return card(False, zh, en, reason)
             except NotImplementedError:
                 zh = f"{name} 还没有写：把 raise 那一行换成你的代码"
-                return card(None, zh, f"{name} is not written yet: replace the raise with your code", "unwritten")
+                return card(None, zh, f"{name} is not written yet: put your code where the raise is", "unwritten")
             except (Exception, SystemExit) as error:
-                (zh, en), what = _line_of(error), f"{type(error).__name__}: {error}"
+                (zh, en), what = _line_of(error), traceback.format_exception_only(error)[-1].strip()
                 return card(False, f"{name} 运行出错{zh}：{what}", f"{name} failed{en}: {what}", "error")
             return card(True, f"{name} 全部通过", f"{name} passes every check")
 
