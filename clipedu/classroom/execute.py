@@ -1,7 +1,7 @@
 """Run notebooks and save them with their outputs, the same bytes each time: `python -m clipedu.classroom.execute`.
 
-Times, random widget ids and widget states are left out, so that a diff shows what changed and nothing else. What a
-widget would show is kept as the still picture that stands beside it.
+Times, random widget ids and widget states are left out, and printed lines are joined, so that a diff shows what
+changed and nothing else. What a widget would show is kept as the still picture beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def execute(path: Path) -> None:
     """Run the notebook from top to bottom in its own folder and write it back; not if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources).execute()
+    client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True, resources=resources)
+    client.execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
