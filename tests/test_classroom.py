@@ -397,6 +397,7 @@ def test_environment_card_shows_findings_remedies_and_no_path(monkeypatch: pytes
     assert "where" not in ill.html + ill.text
 
 
+@pytest.mark.slow
 def test_execution_gives_the_same_bytes_each_time_or_leaves_the_file(tmp_path: Path) -> None:
     sources = [
         "from pathlib import Path\nfrom clipedu.classroom import View, explore, language_switch\nlanguage_switch()",

@@ -194,6 +194,7 @@ def test_a_run_that_another_process_trains(
     assert main(words) == 0
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
     words = ["train", "--data-dir", str(data_dir), "--run-dir", str(tmp_path / "run"), *SMALL]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "clipedu"]

@@ -246,6 +246,7 @@ def _process(rank: int, port: int, with_ids: bool, queue: "Queue[list[list[float
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_ids", [False, True])
 def test_two_processes_equal_one(with_ids: bool) -> None:
     with socket.socket() as free:

@@ -30,8 +30,7 @@ def test_glossary() -> None:
     english, chinese = zip(*glossary(), strict=True)
     assert len({term.lower() for term in english}) == len(english)
     assert len(set(chinese)) == len(chinese)
-    words = new(both(", ".join(chinese), "words"))
-    assert list(rules.one_term_for_one_thing(words)) == []
+    assert list(rules.one_term_for_one_thing(new(both(", ".join(chinese), "words")))) == []
     assert {ours for ours in RIVALS.values() if not any(ours in term for term in chinese)} == set()
 
 
@@ -130,6 +129,7 @@ def test_what_figures_need() -> None:
     assert [cell.source for _, cell in found] == needed + last
 
 
+@pytest.mark.slow
 def test_saved_outputs_are_compared(tmp_path: Path) -> None:
     """With the settings of `make test`, nbval forgives other bytes of a picture, and not one other letter."""
     text = new_output("execute_result", {"text/html": "two", "text/plain": "one"}, execution_count=2)

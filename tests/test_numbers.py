@@ -177,6 +177,7 @@ def test_training_goes_on_at_the_clamp(data_dir: Path, limit: float, push: float
     assert [step["logit_scale"] for step in steps] == pytest.approx([limit] * 6, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_ten_thousand_equal_captions() -> None:
     """Every answer is right, so the loss is 0 and pulls nowhere; computed in chunks, as all pairs would take 2 GB."""
     images = unit(10_000, 16).requires_grad_()
