@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 LAB_FLAGS ?=
 
-.PHONY: setup lab quick test lint notebooks bench versions clean
+.PHONY: setup lab quick test lint notebooks bench studies versions clean
 
 setup: $(VENV)/.ready
 
@@ -74,6 +74,10 @@ endif
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.page
+
+# Evidence that takes hours, into studies/results.
+studies: $(VENV)/.ready-test
+	for study in faults interruptions circumstances fuzzing; do $(BIN)/python -m studies.$$study || exit 1; done
 
 # What the tests ran with: to install the very same, and for pip-audit, which asks a network whether faults are known.
 versions: $(VENV)/.ready-test
