@@ -42,7 +42,7 @@ ROOMS = {
     "training": Room("训练循环", "the training loop", "05"),
     "commands": Room("命令行", "the command line"),
     "classroom": Room("笔记本的教具：滑块、检查、图", "what the notebooks use: sliders, checks, plots"),
-    "ground": Room("错误、文件、本机环境：人人都用", "errors, files, this computer: used by all"),
+    "ground": Room("错误、文件、本机环境：各层共用", "errors, files, this computer: shared by every floor"),
 }
 TAUGHT = "tokenizer", "encoders", "model", "loss", "optimization", "training", "embedding", "evaluation", "search"
 
