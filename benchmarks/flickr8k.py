@@ -39,7 +39,6 @@ from clipedu.model import MAX_LOGIT_SCALE, inference
 from clipedu.optimization import make_scheduler
 from clipedu.tokenizer import SEP
 
-IMAGE_SIZE = 256
 AT_ONCE = 4  # photos: what lies between two layers stays in the processor's cache, which is twice as fast here
 BRIGHTEST = 8  # of the 8 x 8 places of the last layer
 
@@ -195,8 +194,8 @@ def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, see
     member = Member(features.shape[-1], len(tokenizer), recipe).train()
     spared = [parameter for parameter in member.parameters() if parameter.ndim <= 1]
     decayed = [parameter for parameter in member.parameters() if parameter.ndim > 1]
-    groups = [{"params": spared, "weight_decay": 0.0}, {"params": decayed, "weight_decay": recipe.weight_decay}]
-    optimizer = AdamW(groups, lr=recipe.lr, fused=True)
+    groups: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}, {"params": decayed}]
+    optimizer = AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     batch_size = min(recipe.batch_size, len(features))
     steps = recipe.epochs * (len(features) // batch_size)
     scheduler = make_scheduler(optimizer, TrainConfig(warmup=0.05), steps)
@@ -225,11 +224,8 @@ def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, see
 def drawn(dataset: ImageTextDataset, indices: list[int]) -> Iterator[list[str]]:
     """For each language, a random caption of every photo."""
     for language in languages(dataset.language):
-        captions = []
-        for index in indices:
-            texts = dataset.records[index].texts(language)
-            captions.append(texts[int(torch.randint(len(texts), ()))])
-        yield captions
+        choices = [dataset.records[index].texts(language) for index in indices]
+        yield [texts[int(torch.randint(len(texts), ()))] for texts in choices]
 
 
 def similarities(member: Member, photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe) -> dict[str, Tensor]:
@@ -293,7 +289,7 @@ def main() -> None:
     """Features, members, recall on `val`; the members go to the run's folder, the figures to benchmarks/results."""
     options = read_options(
         __doc__, data_dir=Path("flickr8k"), run_dir=Path("runs/flickr8k"), language="en", seeds=[0, 1, 2],
-        epochs=Recipe.epochs, image_size=IMAGE_SIZE, changes=False, name="",
+        epochs=Recipe.epochs, image_size=256, changes=False, name="",
     )  # fmt: skip
     start = time.perf_counter()
     sets = [ImageTextDataset(options.data_dir, split, options.language) for split in ("train", "val")]

@@ -49,12 +49,20 @@ def ratio_of_medians(over: Sequence[float], under: Sequence[float]) -> float:
     return round(statistics.median(over) / statistics.median(under), 3)
 
 
-def small_model(train_set: ImageTextDataset, seed: int, dropout: float = 0.1) -> tuple[CLIP, SimpleTokenizer]:
-    """A ResNet-18 and one text layer from random weights, the same for the same seed, and the tokenizer."""
+def small_model(
+    train_set: ImageTextDataset,
+    seed: int,
+    network: str = "resnet18",
+    pretrained: bool = False,
+    frozen: bool = False,
+    dropout: float = 0.1,
+) -> tuple[CLIP, SimpleTokenizer]:
+    """A model with one text layer, the same for the same seed, and a tokenizer with the words of `train_set`."""
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=dropout, pooling="mean")
-    return CLIP(ImageEncoder("resnet18", pretrained=False), text_encoder), tokenizer
+    image_encoder = ImageEncoder(network, pretrained)
+    return CLIP(image_encoder.freeze() if frozen else image_encoder, text_encoder), tokenizer
 
 
 def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:

@@ -14,10 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.harness import read_options, write_result
-from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate
+from benchmarks.harness import read_options, small_model, write_result
+from clipedu import ImageTextDataset, TrainConfig, evaluate
 from clipedu.runs.history import StepRecord
 from clipedu.training import Callback, fitting_batch_size, train
 
@@ -35,15 +33,6 @@ OTHERS = [
 ]
 
 
-def build(arm: str, tokenizer: SimpleTokenizer, seed: int) -> CLIP:
-    """A fresh model of one arm; the text side begins the same in all of them."""
-    network, pretrained, frozen = ARMS[arm]
-    torch.manual_seed(seed)
-    text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
-    image_encoder = ImageEncoder(network, pretrained)
-    return CLIP(image_encoder.freeze() if frozen else image_encoder, text_encoder)
-
-
 def run(
     arm: str,
     share: float,
@@ -55,8 +44,7 @@ def run(
 ) -> dict[str, Any]:
     """Train one arm on a share of the pictures for so many steps; its losses, its recall on the way and at the end."""
     part = train_set.subset(round(share * len(train_set)))
-    tokenizer = SimpleTokenizer.from_texts(part.all_captions()[0])
-    model = build(arm, tokenizer, config.seed)
+    model, tokenizer = small_model(part, config.seed, *ARMS[arm])
     per_epoch = len(part) // fitting_batch_size(len(part), config.batch_size)
     losses: list[float] = []
     curve: list[tuple[int, float]] = []

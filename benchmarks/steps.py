@@ -9,6 +9,7 @@ TF32, fp16 and torch.compile are tried on CUDA only: elsewhere torch.compile ask
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -34,50 +35,40 @@ def measure(
     batch_size: int, image_size: int, precision: str, layout: str, device: torch.device, repeats: int
 ) -> dict[str, Any]:
     """A whole step (forward, backward, clipping, AdamW) on random pictures; no numbers where a batch does not fit."""
+    on_cuda, dtype, (memory_format, compiled) = device.type == "cuda", PRECISIONS[precision], LAYOUTS[layout]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    settings = {"batch_size": batch_size, "image_size": image_size, "precision": precision, "layout": layout}
-    on_cuda = device.type == "cuda"
-    try:
-        if on_cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-        memory_format, compiled = LAYOUTS[layout]
-        network = resnet18()
-        network.fc = nn.Identity()
-        network = network.to(device, memory_format=memory_format)
-        images = torch.randn(batch_size, 3, image_size, image_size, device=device).to(memory_format=memory_format)
-        forward, step = training_step(network, images, PRECISIONS[precision], compiled)
-        kept = kept_bytes(forward, without=[*network.parameters(), *network.buffers()])
-        speed = round(batch_size / seconds(step, device, repeats), 1)
-    except torch.OutOfMemoryError:
-        return settings | {"images_per_second": None, "kept_bytes": None, "peak_bytes": None}
-    peak = torch.cuda.max_memory_allocated(device) if on_cuda else None
-    return settings | {"images_per_second": speed, "kept_bytes": kept, "peak_bytes": peak}
-
-
-def training_step(
-    network: nn.Module, images: Tensor, dtype: torch.dtype, compiled: bool
-) -> tuple[Callable[[], Tensor], Callable[[], None]]:
-    """The forward pass to a loss, and the whole step."""
-    device_type = images.device.type
+    if on_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    network = resnet18()
+    network.fc = nn.Identity()
+    network = network.to(device, memory_format=memory_format)
     run: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
-    optimizer = AdamW(network.parameters(), lr=1e-4, fused=device_type in ("cpu", "cuda"))
-    scaler = torch.amp.GradScaler(device_type, enabled=dtype == torch.float16)
+    optimizer = AdamW(network.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def forward() -> Tensor:
-        with torch.autocast(device_type, dtype, enabled=dtype != torch.float32):
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             features = run(images)  # (B, 512)
         return features.float().square().mean()
 
-    def step() -> None:
+    def step(images: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(forward()).backward()
+        scaler.scale(forward(images)).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
 
-    return forward, step
+    result = {"batch_size": batch_size, "image_size": image_size, "precision": precision, "layout": layout}
+    try:
+        images = torch.randn(batch_size, 3, image_size, image_size, device=device).to(memory_format=memory_format)
+        kept = kept_bytes(partial(forward, images), without=[*network.parameters(), *network.buffers()])
+        speed = round(batch_size / seconds(partial(step, images), device, repeats), 1)
+    except torch.OutOfMemoryError:
+        return result | {"images_per_second": None, "kept_bytes": None, "peak_bytes": None}
+    peak = torch.cuda.max_memory_allocated(device) if on_cuda else None
+    return result | {"images_per_second": speed, "kept_bytes": kept, "peak_bytes": peak}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from benchmarks import (
 from clipedu import ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
-TINY = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=32), sizes=(32,))
+pytestmark = pytest.mark.slow
+
+TINY = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=16), sizes=(32,))
 Run = Callable[..., Any]
 
 
@@ -62,8 +65,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps on either side, each followed by a reading of the recall."""
-    monkeypatch.setattr(time_to_recall, "NOTE", replace(note_loop.NOTE, epochs=1, image_size=32))
+    """Few pictures a step, and a reading of the recall after each."""
+    monkeypatch.setattr(time_to_recall, "NOTE", replace(note_loop.NOTE, epochs=1, batch_size=16, image_size=32))
     monkeypatch.setitem(time_to_recall.SIDES, "ours", partial(time_to_recall.our_side, settings=TINY))
     monkeypatch.setattr(time_to_recall, "READ_EVERY", 1)
 
@@ -82,49 +85,41 @@ def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_choices(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "as it is", "weight decay 5, on everything", "both languages"
+    names = "as it is", "weight decay 5, on everything"
     small = {name: choices.CHOICES[name] | {"image_size": 32} for name in names}
     monkeypatch.setattr(choices, "CHOICES", small)
-    plain, decayed, both = run(choices, "--data-dir", few, "--seeds", 0, "--epochs", 3)
-    assert len(plain["losses"]) == len(plain["logit_scales"]) == 3
+    plain, decayed = run(choices, "--data-dir", few, "--seeds", 0, "--epochs", 2)
+    assert len(plain["losses"]) == len(plain["logit_scales"]) == 2
     assert decayed["logit_scales"][-1] < plain["logit_scales"][-1], "decay reaches the temperature too"
-    assert set(both["scores"]) == {"en", "zh"}
 
 
 def test_steps(run: Run) -> None:
     found = run(steps, "--batch-sizes", 2, "--image-size", 32, "--repeats", 1, "--device", "cpu")
-    assert [(step["precision"], step["layout"]) for step in found] == [
-        (precision, layout) for precision in ("fp32", "bf16") for layout in ("channels first", "channels last")
-    ]
+    arms = [(step["precision"], step["layout"]) for step in found]
+    assert arms == list(product(("fp32", "bf16"), ("channels first", "channels last")))
     assert all(step["images_per_second"] > 0 and step["kept_bytes"] > 0 for step in found)
 
 
 def test_loading(run: Run, few: Path) -> None:
     held, streamed = run(loading, "--data-dir", few, "--image-size", 32, "--batch-size", 32)["runs"]
-    assert (held["pictures"], streamed["pictures"]) == ("held", "streamed")
     for measured in (held, streamed):
-        assert 0 < measured["waiting_seconds"] < measured["seconds"]
-    assert held["waiting_seconds"] < streamed["waiting_seconds"], "worker processes take time to start"
+        assert 0 <= measured["waiting_seconds"] < measured["seconds"]
+        assert measured["images_per_second"] == pytest.approx(64 / measured["seconds"], rel=0.01)
 
 
 def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = iter([10.0, 18.0, 12.0, 10.0, 20.0, 16.0])
-    monkeypatch.setattr(scaling, "pictures_per_second", lambda *_: next(speeds))
-    found = run(scaling, "--threads", 1, "--rounds", 2)
-    assert found["pictures_per_second"]["two processes"] == [18, 20]
-    assert list(found["ratios"].values()) == [1.9, round(19 / 14, 3)]
-
-
-def test_the_second_epoch_is_measured(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 pictures a step, two steps in two seconds."""
+    """As if the two steps of the second epoch took 4 seconds in one process, and 2 in two."""
 
     def pretend(words: list[str], **_: Any) -> None:
-        records = [{"step": 2, "train_seconds": 9.0}, {"step": 4, "train_seconds": 11.0}]
+        took = 2.0 if "torch.distributed.run" in words else 4.0
+        records = [{"step": 2, "train_seconds": 9.0}, {"step": 4, "train_seconds": 9.0 + took}]
         run_dir = Path(words[words.index("--run-dir") + 1])
         (run_dir / "history.json").write_text(json.dumps(records), encoding="utf-8")
 
     monkeypatch.setattr("subprocess.run", pretend)
-    assert scaling.pictures_per_second(2, 3, few, 32, 48) == 32
+    found = run(scaling, "--threads", 1, "--rounds", 2, "--batch-size", 32)
+    assert list(found["pictures_per_second"].values()) == [[16, 16], [32, 32], [16, 16]]
+    assert list(found["ratios"].values()) == [2, 2]
 
 
 def test_against_open_clip(run: Run, few: Path) -> None:
@@ -135,42 +130,27 @@ def test_against_open_clip(run: Run, few: Path) -> None:
         assert found["ratios"][name] == pytest.approx(ratio, abs=1e-3)
 
 
-@pytest.mark.parametrize("with_faiss", [True, False])
-def test_search_scale(run: Run, with_faiss: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if with_faiss:
-        pytest.importorskip("faiss")
-    else:
-        monkeypatch.setattr(search_scale, "faiss", None)
-    found = run(search_scale, "--sizes", 100, 400, "--queries", 5, "--rounds", 2)
-    assert found["approximate"] is with_faiss
-    for size in found["sizes"]:
-        assert list(size["ways"]) == ["exact", *(search_scale.INDEXES if with_faiss else [])]
+def test_search_scale(run: Run) -> None:
+    pytest.importorskip("faiss")
+    for size in run(search_scale, "--sizes", 100, 400, "--queries", 5, "--rounds", 2)["sizes"]:
+        assert list(size["ways"]) == ["exact", *search_scale.INDEXES]
         assert size["ways"]["exact"]["index_bytes"] == size["embeddings"] * 256 * 4
         assert size["ways"]["exact"]["recall_at_10"] == 1
         assert all(way["recall_at_10"] > 0.7 for way in size["ways"].values())
 
 
 @pytest.mark.usefixtures("short_loops")
-def test_time_to_recall(run: Run, few: Path) -> None:
+def test_time_to_recall(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = "--data-dir", few, "--seeds", 3, "--threshold"
     reached = run(time_to_recall, *options, 0)
     assert [(side["side"], side["steps"]) for side in reached["runs"]] == [("note", 1), ("ours", 1)]
     assert all(0 < side["seconds_to_recall"] == side["curve"][-1]["seconds"] for side in reached["runs"])
-    assert reached["ratio"] == reached["ratio_at_least"] > 0
-    missed = run(time_to_recall, *options, 2)
-    assert [side["seconds_to_recall"] for side in missed["runs"]] == [None, None]
-    assert [[point["step"] for point in side["curve"]] for side in missed["runs"]] == [[1, 2], [1, 2]]
-    assert missed["ratio"] is missed["ratio_at_least"] is None
-
-
-def test_trials(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = {
-        "residuals": replace(TINY, change=time_to_recall.zero_residuals),
-        "low, then high": replace(TINY, sizes=(32, 48), change=time_to_recall.without_pooling),
-    }
-    monkeypatch.setattr(time_to_recall, "TRIALS", trials)
-    found = run(time_to_recall, "--trials", "--data-dir", few, "--seeds", 0, "--threshold", 2)
-    assert [(trial["side"], trial["steps"]) for trial in found["runs"]] == [("residuals", 2), ("low, then high", 4)]
+    assert reached["ratio"] > 0
+    trial = time_to_recall.Settings(TrainConfig(epochs=1), (32, 48), change=time_to_recall.without_pooling)
+    monkeypatch.setattr(time_to_recall, "TRIALS", {"low, then high": trial})
+    (missed,) = run(time_to_recall, *options, 2, "--trials")["runs"]
+    assert missed["seconds_to_recall"] is None
+    assert [point["step"] for point in missed["curve"]] == [1, 2]
 
 
 def test_flickr8k(run: Run, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +203,7 @@ def test_the_notes_model_is_what_the_note_says(few: Path) -> None:
 @pytest.mark.parametrize("side", ["note", "ours"])
 def test_reading_the_recall_disturbs_nothing(few: Path, side: str) -> None:
     """Training goes the same way whether recall is read after every step or not."""
-    train_set, test_set = (ImageTextDataset(few, split, "en") for split in ("train", "test"))
+    train_set, test_set = (ImageTextDataset(few, split, "en").subset(32) for split in ("train", "test"))
     weights = []
     for reads in (False, True):
         fresh = time_to_recall.SIDES[side](train_set, test_set, 0)
@@ -233,17 +213,10 @@ def test_reading_the_recall_disturbs_nothing(few: Path, side: str) -> None:
         assert torch.equal(tensor, weights[1][name]), name
 
 
-def test_a_loop_that_did_not_get_there_has_no_ratio() -> None:
-    runs = [
-        {"side": side, "seconds_to_recall": to_recall, "curve": [{"seconds": trained}]}
-        for side, to_recall, trained in (
-            ("note", None, 90.0), ("note", 80.0, 80.0), ("note", None, 100.0),
-            ("ours", 3.0, 3.0), ("ours", 3.0, 3.0), ("ours", None, 9.0),
-        )
-    ]  # fmt: skip
-    assert time_to_recall.compare(runs) == {
-        "note_median_seconds": None, "our_median_seconds": 3.0, "ratio": None, "ratio_at_least": 30.0
-    }  # fmt: skip
+def test_a_side_that_did_not_get_there_has_no_ratio() -> None:
+    reached = [{"side": side, "seconds_to_recall": t} for side, t in (("note", 90.0), ("ours", 3.0), ("ours", None))]
+    assert time_to_recall.ratio([*reached, {"side": "ours", "seconds_to_recall": 4.5}]) == 20
+    assert time_to_recall.ratio(reached) is None
 
 
 def test_both_models_have_the_same_size(few: Path) -> None:
@@ -271,6 +244,7 @@ def test_memory_of_the_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (too_large["pairs"], too_large["time_ratio"], too_large["memory_ratio"]) == (256, None, 8)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_measures_the_peak() -> None:
     """At 1,024 pairs a matrix of logits has 4 MiB, and several are needed at once."""
     took, peak = loss_memory.measure_apart(1024, None, "cpu", 1)
@@ -299,9 +273,3 @@ def test_equal_captions_of_other_photos_are_hits() -> None:
     assert found["i2t_R@1"] == pytest.approx(2 / 3)  # photo 1 puts B first
     assert found["t2i_R@1"] == 1
     assert flickr8k.recall_of_equal(torch.ones(3, 3), text_to_image, meaning)["i2t_R@1"] == 0
-
-
-def test_only_known_words_have_a_say() -> None:
-    encoder = flickr8k.WordAverage(10, width=8).eval()
-    plain, noisy = torch.tensor([[2, 5, 6, 3]]), torch.tensor([[2, 5, 1, 6, 3, 0]])  # [UNK] inside, [PAD] behind
-    torch.testing.assert_close(encoder(plain, (plain != 0).long()), encoder(noisy, (noisy != 0).long()))
