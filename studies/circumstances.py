@@ -1,11 +1,12 @@
 """Where readers run the notebooks: every notebook in every circumstance, each time in a fresh copy of the project.
 
-python -m tests.circumstances                                          # everything: an hour or two on two cores
-python -m tests.circumstances --only twice no_data --notebooks 01 03
-python -m tests.circumstances --only oldest --oldest-in FOLDER         # installs the oldest versions there: 6 GB
+python -m studies.circumstances                                          # everything: an hour or two on two cores
+python -m studies.circumstances --only twice no_data --notebooks 01 03
+python -m studies.circumstances --only oldest --oldest-in FOLDER         # installs the oldest versions there: 6 GB
 
-What comes out is kept in docs/circumstances.json, newest last, and shown in docs/circumstances.md. Before each notebook
-the kernel proves that the circumstance is there; one that cannot be had on a computer is "not tried", never "fine".
+What comes out is kept in studies/results/circumstances.json, newest last, and shown in circumstances.md beside it.
+Before each notebook the kernel proves that the circumstance is there; one that a computer cannot have is "not tried",
+never "fine".
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-RECORD, PAGE = ROOT / "docs" / "circumstances.json", ROOT / "docs" / "circumstances.md"
+RESULTS = Path(__file__).parent / "results"
 LEFT_OUT = (".git", ".venv", ".*_cache", ".hypothesis", ".ipynb_checkpoints", "__pycache__", "*.egg-info", "artifacts")
 FINE, CARD, FELL, NOT_TRIED = "fine", "card", "fell", "not tried"
-MARK = "<!-- python -m tests.circumstances writes what follows -->\n\n"
+HEAD = "# studies.circumstances\n\n```bash\npython -m studies.circumstances --oldest-in FOLDER\n```\n\n"
 SHOWN = {FINE: "通过 fine", CARD: "卡片 card", FELL: "**失败 fell**", NOT_TRIED: "未试 not tried"}
 PACKAGES = ("torch", "torchvision", "jupyterlab", "ipywidgets", "numpy", "pillow", "matplotlib", "timm", "emoji")
 
@@ -152,6 +153,24 @@ CIRCUMSTANCES = {
     "no_data": Circumstance("没有 sample_data", "without sample_data", no_data, CARD),
     "oldest": Circumstance("最旧的版本", "the oldest versions", oldest),
 }
+
+
+def check_the_proofs() -> None:
+    """In an ordinary place each proof must fail, else it proves nothing; the others depend on the machine."""
+    for name in ("alone", "elsewhere", "chinese_folder", "read_only", "no_data"):
+        with tempfile.TemporaryDirectory() as work:
+            arranged, usual = (Place(Path(work, kind, "clipedu"), Path(work, kind, "home")) for kind in "ab")
+            for place in (arranged, usual):
+                for folder in (place.home, place.root / "clipedu", place.root / "sample_data", place.root / "runs"):
+                    folder.mkdir(parents=True)
+                (place.root / "clipedu" / "__init__.py").touch()
+            CIRCUMSTANCES[name].arrange(arranged)
+            for proof, error in (("", ""), (arranged.proof, "AssertionError")):
+                source = prepared(nbformat.v4.new_notebook(), replace(usual, proof=proof)).cells[0].source
+                environment = os.environ | {"PYTHONPATH": str(usual.root)}
+                command = [sys.executable, "-c", source]
+                result = subprocess.run(command, cwd=usual.root, env=environment, capture_output=True, text=True)
+                assert error in result.stderr and bool(error) == bool(result.stderr), (name, result.stderr)
 
 
 def promised_versions() -> dict[str, str]:
@@ -305,21 +324,20 @@ def versions(python: str) -> str:
 # --------------------------------------------------------------------------------------------------- the page
 
 
-def recorded() -> list[Result]:
-    return [Result(**one) for one in json.loads(RECORD.read_text(encoding="utf-8"))] if RECORD.is_file() else []
+def recorded(folder: Path = RESULTS) -> list[Result]:
+    """What was found before, oldest first."""
+    path = folder / "circumstances.json"
+    return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
-def record(result: Result) -> None:
+def record(result: Result, folder: Path = RESULTS) -> None:
     """Keep it in place of an earlier one of its kind, and write the page anew."""
     key = result.notebook, result.circumstance
-    results = [one for one in recorded() if (one.notebook, one.circumstance) != key] + [result]
-    lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in results)
-    RECORD.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    PAGE.write_text(f"{_prose()}{MARK}{tables(results)}", encoding="utf-8")
-
-
-def _prose() -> str:
-    return PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    results = [old for old in recorded(folder) if (old.notebook, old.circumstance) != key] + [result]
+    lines = ",\n".join(json.dumps(asdict(row), ensure_ascii=False) for row in results)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "circumstances.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    (folder / "circumstances.md").write_text(f"{HEAD}{tables(results)}", encoding="utf-8")
 
 
 def tables(results: Sequence[Result]) -> str:
@@ -374,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=CIRCUMSTANCES, metavar="NAME", default=list(CIRCUMSTANCES))
     parser.add_argument("--notebooks", nargs="+", metavar="01", default=[path.name[:2] for path in NOTEBOOKS])
     parser.add_argument("--oldest-in", type=Path, help="folder for the oldest versions; without it they are not tried")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--execute", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.execute:
@@ -382,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [path for path in reversed(NOTEBOOKS) if path.name[:2] in options.notebooks]
     names = [name for name in options.only if name != "oldest" or options.oldest_in]
     bad = 0
+    check_the_proofs()
     with tempfile.TemporaryDirectory() as work:
         model = small_model(Path(work))
         for name in names:
@@ -389,7 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path in chosen:
                 with tempfile.TemporaryDirectory(dir=work) as folder:
                     result = attempt(name, path, Path(folder), model, python)
-                record(result)
+                record(result, options.results)
                 bad += result.verdict not in (CIRCUMSTANCES[name].expected, NOT_TRIED)
                 print(f"{name:15}{path.stem:35}{result.verdict} {result.seconds} s {result.note[:100]}", flush=True)
     return min(bad, 1)

@@ -1,6 +1,7 @@
 """Work is broken off at random moments, by signals and by the disk: nothing may be lost, halved or left lying about.
 
-    python -m tests.interruptions --count 200 --seed 0
+    python -m studies.interruptions                       # 200 interruptions: an hour
+    python -m studies.interruptions --count 8
 
 Every piece of work runs in a child that is forked from this process, which has imported everything already. It is first
 measured without interruption; moments are drawn over the time it really takes, or over the time it spends writing. A
@@ -12,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -29,7 +28,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -38,14 +36,16 @@ from unittest.mock import patch
 
 import matplotlib.figure  # noqa: F401 (so that no child needs to)
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from clipedu import ImageEncoder, load_checkpoint
 from clipedu.commands.main import INTERRUPTED, USER_ERROR, main
 from clipedu.embedding import frozen_features
 from clipedu.ground.errors import ClipEduError
-from clipedu.ground.files import lock, whole_file
-from tests.conftest import ROOT, draw_dataset
+from clipedu.ground.files import whole_file
+from studies.report import RESULTS, write_result
+from tests.conftest import draw_dataset
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FAULTS = "磁盘已满 · disk full", "只读挂载 · read-only mount", "没有写权限 · no permission", "文件过大 · file too large"
@@ -63,7 +63,7 @@ class Task:
     """Work in a folder of its own: `work(folder)` gives an exit code; `writers` are the `whole_file`s it goes through.
 
     With `while_writing` it is interrupted while it writes, else at any time. A task that `refuses` says no where its
-    result stands already. With `images`, a link to these pictures stands in the folder.
+    result already exists. With `images`, the folder holds a link to these pictures.
     """
 
     name: str
@@ -109,7 +109,7 @@ def tasks(root: Path) -> dict[str, Task]:
         return main(["train", "--data-dir", str(data), "--run-dir", str(folder / "run"), *SMALL])
 
     def streamed(folder: Path) -> int:
-        with patch("clipedu.data.pictures.MEMORY_LIMIT", 0):
+        with patch("clipedu.data.loading.MEMORY_LIMIT", 0):
             return training(folder)
 
     def features(folder: Path) -> int:
@@ -139,7 +139,7 @@ def tasks(root: Path) -> dict[str, Task]:
     def imported(folder: Path) -> int:
         return main(["import-captions", "--out", str(folder), "--english", str(captions)])
 
-    training_writes = "clipedu.runs.checkpoint.whole_file", "clipedu.training.whole_file"
+    training_writes = tuple(f"clipedu.runs.{module}.whole_file" for module in ("checkpoint", "folder", "resume"))
     cache_writes = ("clipedu.embedding.whole_file",)
     return {
         "training": Task("训练 · training", training, training_writes, trains=True),
@@ -155,8 +155,17 @@ def tasks(root: Path) -> dict[str, Task]:
 
 def is_free(run_dir: Path) -> bool:
     """Whether no process trains there: for a moment the run is ours."""
-    with (run_dir / ".lock").open("a") as file:
-        return lock(file)
+    try:
+        with FileLock(run_dir / ".lock", timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def a_day_later(folder: Path) -> None:
+    """Let what a killed process left behind look old: only then may the next one remove it."""
+    for path in folder.rglob(".*.tmp"):
+        os.utime(path, (0, 0))
 
 
 def half_written(folder: Path) -> list[str]:
@@ -180,7 +189,7 @@ def unchanged(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def is_whole(task: Task, folder: Path, reference: Path) -> bool:
-    """Whether all that stands under its own name is whole: a run's files can be read, a result is all there or not."""
+    """Whether every file under its final name is whole: a run's files can be read, a result is complete or missing."""
     if not task.trains:
         return visible(folder) in ({}, visible(reference))
     try:
@@ -244,7 +253,7 @@ class Child:
     def hear(self) -> float:
         """The time of the next thing it tells; EOFError when it has ended."""
         if not self.news.poll(PATIENCE):
-            raise TimeoutError(f"nothing was heard for {PATIENCE} s:\n{self.said()}")
+            raise TimeoutError(f"nothing was heard for {PATIENCE} s:\n{self.printed()}")
         return float(self.news.recv())
 
     def ended(self) -> int:
@@ -253,12 +262,13 @@ class Child:
         while self.process.exitcode is None:  # join() would wait for loading processes as well
             if time.monotonic() > end:
                 self.process.kill()
-                raise TimeoutError(f"it did not end within {PATIENCE} s:\n{self.said()}")
+                raise TimeoutError(f"it did not end within {PATIENCE} s:\n{self.printed()}")
             time.sleep(0.002)
         self.news.close()
         return self.process.exitcode
 
     def send(self, number: int) -> None:
+        """Send it a signal."""
         os.kill(self.process.pid or 0, number)
 
     def stops(self) -> bool:
@@ -266,7 +276,7 @@ class Child:
         state = os.waitid(os.P_PID, self.process.pid or 0, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         return state is not None and state.si_code == os.CLD_STOPPED
 
-    def said(self) -> str:
+    def printed(self) -> str:
         """All that it printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -337,7 +347,7 @@ class Trials:
             while True:
                 times.append(child.hear())
         except EOFError:
-            assert child.ended() == 0, child.said()
+            assert child.ended() == 0, child.printed()
         writing = [after - before for before, after in zip(times[:-1:2], times[1:-1:2], strict=True)]
         return Measured(folder, times[-1] - child.begun, writing)
 
@@ -386,7 +396,7 @@ class Trials:
             row.counts["late"] += 1
         wanted = INTERRUPTED if number == signal.SIGINT else -number
         if code != wanted:
-            row.problems.append(f"exit code {code} after {number.name}:\n{child.said()}")
+            row.problems.append(f"exit code {code} after {number.name}:\n{child.printed()}")
         row.counts["while writing"] += bool(half_written(folder))
         self._look(row, task, folder)
 
@@ -397,10 +407,11 @@ class Trials:
         whole = is_whole(task, folder, reference)
         row.counts["whole"] += whole
         if not (task.refuses and visible(folder)):
+            a_day_later(folder)
             child = self._start(task, folder)
             code = child.ended()
             if code != 0:
-                row.problems.append(f"exit code {code} when it was done again:\n{child.said()}")
+                row.problems.append(f"exit code {code} when it was done again:\n{child.printed()}")
         same, clean = is_same(task, folder, reference), not half_written(folder)
         row.counts["exact"] += same
         row.counts["clean"] += clean
@@ -408,7 +419,7 @@ class Trials:
             row.problems.append(f"whole {whole}, exact {same}, left {half_written(folder)}")
 
     def fault(self, task: Task, kind: str) -> None:
-        """Let the disk refuse, look at what was said and what is there, and do the work again on a good disk."""
+        """Let the disk refuse, look at what was printed and what is left, and do the work again on a good disk."""
         row = self._row(task, kind)
         reference = self.measured[task.work].folder
         sizes = [path.stat().st_size for path in reference.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -431,7 +442,7 @@ class Trials:
             elif kind == TOO_LARGE:
                 first = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
             child = self._start(task, folder, first)
-            code, said = child.ended(), child.said()
+            code, printed = child.ended(), child.printed()
             if kind == READ_ONLY:
                 remount(folder, "rw")
             elif kind == NO_PERMISSION:
@@ -442,8 +453,13 @@ class Trials:
                 row.counts["late"] += 1
                 stack.close()
                 return self.fault(task, kind)
-            if code != USER_ERROR or "无法写入" not in said or "cannot write" not in said or "Traceback" in said:
-                row.problems.append(f"exit code {code}:\n{said}")
+            if (
+                code != USER_ERROR
+                or "无法写入" not in printed
+                or "cannot write" not in printed
+                or "Traceback" in printed
+            ):
+                row.problems.append(f"exit code {code}:\n{printed}")
             if kind in (FULL, TOO_LARGE) and half_written(folder):
                 row.problems.append(f"left {half_written(folder)}")
             if kind == READ_ONLY and unchanged(folder) != before:
@@ -476,13 +492,13 @@ class Trials:
         codes = [second.ended()]
         first.send(signal.SIGCONT)
         codes.append(first.ended())
-        said = second.said() + first.said()
+        printed = second.printed() + first.printed()
         if task.trains:
-            fine = codes == [USER_ERROR, 0] and "另一个进程" in said and "another process" in said
+            fine = codes == [USER_ERROR, 0] and "另一个进程" in printed and "another process" in printed
         else:  # equal features may be written twice; of a dataset only one is the first
             fine = codes == [0, 0] or (task.refuses and sorted(codes) == [0, USER_ERROR])
-        if not fine or "Traceback" in said:
-            row.problems.append(f"exit codes {codes}:\n{said}")
+        if not fine or "Traceback" in printed:
+            row.problems.append(f"exit codes {codes}:\n{printed}")
         if half_written(folder):
             row.problems.append(f"left {half_written(folder)}")
         self._look(row, task, folder)
@@ -499,6 +515,7 @@ def tmpfs(folder: Path, options: str) -> Iterator[None]:
 
 
 def remount(folder: Path, options: str) -> None:
+    """Mount it again with other options."""
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
@@ -543,7 +560,6 @@ def run(root: Path, count: int, seed: int, kinds: Sequence[str]) -> Trials:
 
 # -------------------------------------------------------------------------------------------------- the report
 
-RESULT = "## 结果 · Result"
 COLUMNS = {
     "tried": "试了 · tried",
     "while writing": "写到一半 · caught writing",
@@ -555,25 +571,28 @@ COLUMNS = {
 
 
 def table(trials: Trials, kinds: Sequence[str]) -> str:
-    """Markdown: a row for every task and kind of interruption."""
+    """Markdown: a row for every task and kind of interruption, then what went wrong and what was not tried."""
     lines = [f"| 任务 · task | 中断 · interruption | {' | '.join(COLUMNS.values())} |"]
     lines.append(f"|{'---|' * (2 + len(COLUMNS))}")
     for (task, kind), row in sorted(trials.rows.items()):
         lines.append(f"| {task} | {kind} | {' | '.join(str(row.counts[name]) for name in COLUMNS)} |")
     total = sum((row.counts for row in trials.rows.values()), Counter[str]())
-    lines.append(f"| **共 · all** | | {' | '.join(str(total[name]) for name in COLUMNS)} |")
+    lines.append(f"| **共 · all** | | {' | '.join(str(total[name]) for name in COLUMNS)} |\n")
     lines += [
-        f"\n**{kind}**：未试，此处不能挂载 · not tried, no right to mount here" for kind in FAULTS if kind not in kinds
+        f"- 未试，此处不能挂载 · not tried, no right to mount here: {kind}" for kind in FAULTS if kind not in kinds
     ]
-    return "\n".join(lines)
+    for (task, kind), row in trials.rows.items():
+        lines += [f"- **{task}, {kind}**: `{problem}`" for problem in row.problems]
+    problems = sum(len(row.problems) for row in trials.rows.values())
+    return "\n".join([*lines, f"- 问题 · problems: {problems}"])
 
 
 def command_line() -> int:
-    """Try it all, print the table, and put it on its page."""
+    """Try it all, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "interruptions.md")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -585,20 +604,9 @@ def command_line() -> int:
         kinds = FAULTS if mounts else (NO_PERMISSION, TOO_LARGE)
         trials = run(root, options.count, options.seed, kinds)
     found = table(trials, kinds)
-    problems = [f"{task}, {kind}: {problem}" for (task, kind), row in trials.rows.items() for problem in row.problems]
-    print(found, *problems, f"{len(problems)} problems, {time.monotonic() - start:.0f} s", sep="\n")
-    write_page(options.page, f"--count {options.count} --seed {options.seed}", found, len(problems))
-    return 1 if problems else 0
-
-
-def write_page(path: Path, arguments: str, found: str, problems: int) -> None:
-    """Put the table below the page's prose, with all that one needs to repeat it."""
-    prose = path.read_text(encoding="utf-8").partition(RESULT)[0] if path.exists() else ""
-    origin = f"{datetime.date.today().isoformat()}, Python {platform.python_version()}, torch {version('torch')}"
-    command = f"```bash\npython -m tests.interruptions {arguments}\n```"
-    said = f"{origin}, {platform.system()} {platform.release()}; {problems} 处问题 · problems"
-    with whole_file(path) as temporary:
-        temporary.write_text(f"{prose}{RESULT}\n\n{command}\n\n{said}\n\n{found}\n", encoding="utf-8")
+    print(f"{found}\n{time.monotonic() - start:.0f} s")
+    write_result("interruptions", f"--count {options.count} --seed {options.seed}", found, options.results)
+    return int(any(row.problems for row in trials.rows.values()))
 
 
 if __name__ == "__main__":
