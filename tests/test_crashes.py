@@ -16,7 +16,10 @@ import torch
 from clipedu import load_checkpoint, load_model
 from tests.conftest import ROOT, draw_dataset
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX's signals and limits")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX's signals and limits"),
+]
 
 
 Run = tuple[Path, list[Any]]  # a dataset, and the state of a run on it that nothing interrupted

@@ -130,6 +130,7 @@ def _answering(process: subprocess.Popen[bytes], runtime: Path) -> Server:
     raise AssertionError("JupyterLab did not start")
 
 
+@pytest.mark.slow
 def test_lab_listens_on_this_computer_only(server: Server) -> None:
     connections = psutil.Process(server.process.pid).net_connections("inet")
     listening = {(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN}
@@ -137,6 +138,7 @@ def test_lab_listens_on_this_computer_only(server: Server) -> None:
     assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_lab_answers_its_reader_and_nobody_else(server: Server) -> None:
     token = f"token {server.token}"
     assert server.ask("/api/contents", Authorization=token)[0] == 200
