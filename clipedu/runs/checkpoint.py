@@ -72,7 +72,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise damaged(path, type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} 不是本项目的检查点（需要 {FORMAT!r}）", f"{path} is not one of our checkpoints (wanted: {FORMAT!r})"
+            f"{path} 不是本项目的检查点（需要 {FORMAT!r}）",
+            f"{path} is not one of our checkpoints (wanted: {FORMAT!r})",
         )
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
