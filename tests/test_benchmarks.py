@@ -36,7 +36,6 @@ from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
 pytestmark = pytest.mark.slow
 
-TINY = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=16), sizes=(32,))
 Run = Callable[..., Any]
 
 
@@ -67,11 +66,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few pictures a step, and a reading of the recall after each."""
     monkeypatch.setattr(time_to_recall, "NOTE", replace(note_loop.NOTE, epochs=1, batch_size=16, image_size=32))
-    monkeypatch.setitem(time_to_recall.SIDES, "ours", partial(time_to_recall.our_side, settings=TINY))
+    settings = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=16), sizes=(32,))
+    monkeypatch.setitem(time_to_recall.SIDES, "ours", partial(time_to_recall.our_side, settings=settings))
     monkeypatch.setattr(time_to_recall, "READ_EVERY", 1)
-
-
-# ------------------------------------------------------------------------------------------- every command at tiny size
 
 
 def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +78,11 @@ def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, quarter = run(starts, "--data-dir", few, "--split", "val", "--seeds", 3, "--epochs", 2, "--read-every", 2)
     assert (whole["steps"], quarter["steps"], quarter["image_lr_scale"]) == (2, 2, 0.1)
     assert [step for step, _ in whole["recall_by_step"]] == [2]
-    assert 0 <= whole["scores"]["i2t_R@1"] <= 1
 
 
 def test_choices(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "as it is", "weight decay 5, on everything"
-    small = {name: choices.CHOICES[name] | {"image_size": 32} for name in names}
-    monkeypatch.setattr(choices, "CHOICES", small)
+    arms = {name: choices.CHOICES[name] | {"image_size": 32} for name in ("as it is", "weight decay 5, on everything")}
+    monkeypatch.setattr(choices, "CHOICES", arms)
     plain, decayed = run(choices, "--data-dir", few, "--seeds", 0, "--epochs", 2)
     assert len(plain["losses"]) == len(plain["logit_scales"]) == 2
     assert decayed["logit_scales"][-1] < plain["logit_scales"][-1], "decay reaches the temperature too"
@@ -158,7 +153,6 @@ def test_flickr8k(run: Run, few: Path, tmp_path: Path, monkeypatch: pytest.Monke
     options = ["--data-dir", few, "--run-dir", tmp_path / "run", "--language", "both", "--image-size", 64, "--seeds", 0]
     (found,) = run(flickr8k, *options, 1, "--epochs", 2)["runs"]
     assert set(found["scores"]) == set(found["first member"]) == {"en", "zh"}
-    assert {"i2t_R@1", "t2i_R@10", "i2t_R@5, equal"} <= set(found["scores"]["en"])
     assert len(torch.load(tmp_path / "run/members.pt", weights_only=True)["weights"]) == 2
     monkeypatch.setattr(flickr8k, "CHANGES", {label: replace(r, epochs=1) for label, r in flickr8k.CHANGES.items()})
     assert [step["label"] for step in run(flickr8k, *options, "--changes")["runs"]] == list(flickr8k.CHANGES)
@@ -167,9 +161,6 @@ def test_flickr8k(run: Run, few: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_page_is_made_of_the_recordings(tmp_path: Path) -> None:
     page.write_page(tmp_path / "README.md")
     assert (tmp_path / "README.md").read_bytes() == (ROOT / "benchmarks/README.md").read_bytes()
-
-
-# --------------------------------------------------------------------------------------------- what the numbers rest on
 
 
 def test_arms_take_turns() -> None:
@@ -183,13 +174,11 @@ def test_the_notes_model_is_what_the_note_says(few: Path) -> None:
     pairs = note_loop.NotePairs(ImageTextDataset(few, "train", "en"), tokenizer_of(few), 32)
     rows = [pairs[index] for index in range(3)]
     batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    assert batch["image"].shape == (3, 3, 32, 32)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 77)
+    assert [tuple(tensor.shape) for tensor in batch.values()] == [(3, 3, 32, 32), (3, 77), (3, 77)]
     model = note_loop.NoteCLIP()
-    words, block = model.text_encoder.embedding.weight, model.text_encoder.transformer.layers[0]
+    words = model.text_encoder.embedding.weight
     assert words.shape == (5000, 256)
     assert words[1:].std().item() == pytest.approx(1, abs=0.01), "PyTorch's own initialisation"
-    assert not block.norm_first
     assert [type(layer) for layer in model.image_projection] == [nn.Linear, nn.LayerNorm]
     assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
     image_embedding, text_embedding = model(*batch.values())
