@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The cells that define what the race needs, with another folder for downloaded weights."""
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
-    needed = {"SEED", "build", "weights_file", "said", "LOOKS", "race"}
+    needed = {"SEED", "build", "weights_file", "fourth_runner", "LOOKS", "race"}
     sources = [cell.source for _, cell in Lesson.read(FOLDER / "06_pretrained_vs_scratch.ipynb").code]
     symbols = {source: symtable(source, "cell", "exec").get_symbols() for source in sources}
     return executed(
@@ -31,9 +31,9 @@ def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 def test_without_its_weights_three_runners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = prepared(tmp_path, monkeypatch)
     assert sorted(cells["STARTS"]) == ["fine-tuned", "frozen", "random"]
-    assert isinstance(cells["said"], Card)
-    assert cells["said"].passed is None
-    assert cells["download"] in cells["said"].text
+    assert isinstance(cells["fourth_runner"], Card)
+    assert cells["fourth_runner"].passed is None
+    assert cells["download"] in cells["fourth_runner"].text
     assert list(tmp_path.rglob("*")) == [], "nothing was downloaded"
 
 
@@ -44,7 +44,7 @@ def test_with_its_weights_a_fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     weights = models.resnet18().state_dict()
     torch.save(weights, file)
     cells = prepared(tmp_path, monkeypatch)
-    assert cells["said"].passed is True
+    assert cells["fourth_runner"].passed is True
     (fourth,) = cells["STARTS"].keys() - {"fine-tuned", "frozen", "random"}
     run = cells["race"](fourth, cells["train_set"].subset(64), cells["test_set"].subset(8), looks=(1,))
     assert torch.equal(run["start"]["model.conv1.weight"], weights["conv1.weight"])
