@@ -22,9 +22,8 @@ from PIL import Image
 from torch import nn
 
 from clipedu import CLIP, SimpleTokenizer, save_checkpoint
-from clipedu.classroom import card, dashboard, explore, lessons, plots, recorded, show_source
+from clipedu.classroom import card, dashboard, explore, language_switch, lessons, plots, recorded, show_source
 from clipedu.classroom.execute import WIDGET, execute
-from clipedu.classroom.language import LanguageSwitch
 from clipedu.classroom.measure import kept_bytes, seconds, step_memory
 from clipedu.classroom.plots.drawing import COSINE_MAP, label_log_axis
 from clipedu.classroom.recorded import Recording, has_recording, mean_and_range
@@ -50,7 +49,7 @@ def test_cards_speak_both_languages_and_obey_no_html() -> None:
 
 def test_the_switch_hides_the_other_language_only() -> None:
     """In its own notebook only: JupyterLab keeps several in one page."""
-    switch, other = LanguageSwitch(), LanguageSwitch()
+    switch, other = language_switch(), language_switch()
     assert switch.mark in switch._dom_classes
     for choice, hidden, visible in (("中文", "en", "zh"), ("English", "zh", "en")):
         switch.buttons.value = choice
