@@ -12,7 +12,6 @@ from PIL import Image
 
 from clipedu import load_checkpoint
 from clipedu.commands.main import main
-from tests.conftest import ROOT
 
 SMALL = ["--pretrained", "none", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
 TINY = ["--image-encoder", "tiny"]  # registered in conftest.py
@@ -111,39 +110,6 @@ def test_frozen_features_are_computed_once(
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["train", "--no-such-flag"], "no-such-flag"),
-        (["train", "--epochs", "many"], "many"),
-        (["train", "--epochs", "0"], "epochs=0"),
-        (["train", "--batch-size", "1"], "batch_size=1"),
-        (["train", "--lr", "nan"], "lr=nan"),
-        (["train", "--text-layers", "0", "--pretrained", "none", "--run-dir", "r"], "--text-layers 0"),
-        (["train", "--language", "fr"], "fr"),
-        (["train", "--image-encoder", "vgg"], "vgg"),
-        (["train", "--device", "abacus", "--run-dir", "r"], "abacus"),
-        (["train", "--data-dir", "nowhere"], "create-dataset"),
-        (["train", "--test-only", "--run-dir", "nowhere"], "train first"),
-        (["evaluate", "--run-dir", "nowhere"], "train first"),
-        (["search", "--images", "nowhere"], "SENTENCE"),
-        (["search", "--run-dir", "nowhere", "--images", ".", "x"], "train first"),
-        (["create-dataset"], "--out"),
-        (["create-dataset", "--out", ".", "--kind", "cats"], "cats"),
-        (["import-captions", "--out", "."], "--english"),
-        ([], "COMMAND"),
-        (["dance"], "dance"),
-    ],
-)
-def test_faults(
-    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sample_data").symlink_to(ROOT / "sample_data")
-    assert expected in fails(capsys, *words)
-    assert [path.name for path in tmp_path.iterdir()] == ["sample_data"], "nothing is left behind"
-
-
 def test_damaged_pictures_in_a_searched_folder_are_left_out(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,12 +132,6 @@ def test_check_tells_what_is_missing(tmp_path: Path, sample_data: Path, capsys: 
     assert "[FAIL] sample_data" in out
     assert "create-dataset" in out
     assert "[OK] Python" in out
-
-
-def test_create_dataset_refuses_a_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.txt").write_text("precious")
-    assert "not empty" in fails(capsys, "create-dataset", "--out", str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_run_that_another_process_trains(

@@ -66,51 +66,6 @@ def test_byte_order_mark_is_welcome(folder: Path) -> None:
     assert len(read_records(folder)) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1,]", '[{"image_path": NaN}]', "[" * 100_000])
-def test_no_json(folder: Path, text: str) -> None:
-    assert "JSON" in report(folder, text)
-
-
-def test_other_encodings(folder: Path) -> None:
-    (folder / "dataset.json").write_text(json.dumps([GOOD]), encoding="utf-16")
-    with pytest.raises(DatasetError, match="UTF-8"):
-        read_records(folder)
-
-
-def test_missing_dataset_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="create-dataset"):
-        read_records(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("records", [{}, [], 3, "null"])
-def test_no_list_of_records(folder: Path, records: Any) -> None:
-    assert "list of records" in report(folder, records)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"image_path": None}, "image_path"),
-        ({"image_path": ""}, "image_path"),
-        ({"image_path": "images/c.png"}, "does not exist"),
-        ({"image_path": "images"}, "does not exist"),
-        ({"image_path": "../outside.png"}, "out of the data folder"),
-        ({"text": 3}, "string"),
-        ({"text": ["fine", None]}, "string"),
-        ({"text": ""}, "no words"),
-        ({"text": ["fine", " . "]}, "no words"),
-        ({"text": []}, "caption is missing"),
-        ({"text_zh": {"a": 1}}, "text_zh"),
-        ({"split": 1}, "split"),
-        ({"label": ["x"]}, "label"),
-    ],
-)
-def test_each_fault_names_record_and_field(folder: Path, change: dict[str, Any], words: str) -> None:
-    text = report(folder, [GOOD, GOOD | change])
-    assert "record 1" in text
-    assert words in text
-
-
 def test_link_out_of_the_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "secret.png"
     Image.new("RGB", (8, 8)).save(outside)
@@ -143,13 +98,6 @@ def test_cut_off_picture_is_named_before_training(folder: Path) -> None:
     (folder / "images/cut.jpg").write_bytes((folder / "images/cut.jpg").read_bytes()[:1500])
     with pytest.raises(DatasetError, match=r"cut\.jpg"):
         open_pictures([folder / "images/a.png", folder / "images/cut.jpg"], 32)
-
-
-def test_far_too_large_picture_is_refused(folder: Path) -> None:
-    Image.new("1", (12_000, 12_000)).save(folder / "images/huge.png")
-    assert "too large" in report(folder, [GOOD | {"image_path": "images/huge.png"}])
-    with pytest.raises(DatasetError):
-        load_image(folder / "images/huge.png")
 
 
 def test_splits_and_languages(folder: Path) -> None:

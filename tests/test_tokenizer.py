@@ -98,15 +98,3 @@ def test_save_and_load(tokenizer: SimpleTokenizer, tmp_path: Path) -> None:
     loaded = SimpleTokenizer.load(tmp_path / "vocab.json")
     assert loaded.id_to_token == tokenizer.id_to_token
     assert loaded.vocab_size == tokenizer.vocab_size
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"words": "ab"}', '{"words": ["a", "a"], "vocab_size": 9}', "\xff"]
-)
-def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "vocab.json"
-    path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(TokenizerError):
-        SimpleTokenizer.load(path)
-    with pytest.raises(TokenizerError):
-        SimpleTokenizer.load(tmp_path / "missing.json")
