@@ -26,16 +26,11 @@ from typing import Any
 
 import nbformat
 import pytest
-import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
-from clipedu import contrastive_loss, load_model
-from clipedu.classroom.lessons import RUN_DIR, eight_pairs
-from clipedu.data.loading import open_pictures
 from clipedu.data.records import write_records
-from clipedu.embedding import embed_images, embed_texts
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson, with_seed
 
@@ -265,30 +260,6 @@ class TestNotebook:
                 button.click()
                 changes(box, before)
 
-    def test_the_temperature_moves_as_the_library_says(self, reading: Reading) -> None:
-        """From end to end, on the trained model's own table; the numbers are computed here by `contrastive_loss`."""
-        page = reading.page
-        if reading.name != "04_contrastive_loss":
-            return  # the explorer is notebook 04's
-        slider = page.locator(".jp-Notebook .widget-slider", has_text="temperature").first
-        box = output_of(slider)
-        box.get_by_role("button", name="trained", exact=True).click()
-        image_embedding, text_embedding = eight_pairs_of_the_trained_model()
-        for key, temperature in (("End", 1.0), ("PageDown", None), ("Home", 0.01), ("PageUp", None), ("End", 1.0)):
-            before = seen(box)
-            slider.locator(".noUi-handle").press(key)
-            changes(box, before)
-            said = str(box.locator("img").get_attribute("alt"))
-            found = float(re.findall(r"Temperature (\d\.\d+)", said)[0])
-            assert temperature in (None, found)
-            scale = torch.tensor(1 / found).log()
-            ways = [float(number) for number in re.findall(r"loss \w+ to \w+ ([\d.]+)", said)]
-            wanted = contrastive_loss(image_embedding, text_embedding, scale).item()
-            assert sum(ways) / 2 == pytest.approx(wanted, rel=0.02, abs=0.002)
-            row, own = re.findall(r"Softmax of I(\d) on its own text (\d\.\d+)", said)[0]
-            softmax = (scale.exp() * image_embedding @ text_embedding.T).softmax(dim=1)
-            assert float(own) == pytest.approx(softmax[int(row) - 1, int(row) - 1].item(), abs=0.002)
-
     def test_two_runs_of_the_dashboard_are_compared(self, reading: Reading) -> None:
         """Both curves are in the picture, each with the settings that it ran with."""
         boards = reading.page.locator(".clipedu-dashboard")
@@ -307,14 +278,6 @@ class TestNotebook:
             assert [line[:2] for line in lines] == [("1", "8"), ("2", "32")], alt
             for _, size, first in lines:
                 assert float(first) == pytest.approx(math.log(int(size)), abs=1.5)
-
-
-def eight_pairs_of_the_trained_model() -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the eight pictures and of their English captions, by the model that notebook 00 has trained."""
-    model, tokenizer = load_model(RUN_DIR / "checkpoints/final_model.pt")
-    pairs = eight_pairs()
-    images = embed_images(model, open_pictures([pair.path for pair in pairs], 64))
-    return images, embed_texts(model, tokenizer, [pair.english for pair in pairs])
 
 
 def output_of(control: Locator) -> Locator:

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 from IPython.display import display
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from clipedu.classroom import lessons
 from clipedu.ground.errors import DatasetError
-from studies.circumstances import CARD, FELL, FINE, judge
 from tests.lessons import NOTEBOOKS, Lesson, executed
 
 
@@ -40,19 +38,3 @@ def test_who_can_only_read_the_project_keeps_runs_at_home(tmp_path: Path, monkey
     ours.mkdir(parents=True)
     (ours / "losses.json").touch()
     assert run_dir() == ours, "what a teacher has trained there is read"
-
-
-def test_the_study_knows_a_card_from_a_failure() -> None:
-    def verdict(*outputs: Any, stopped: bool = True) -> str:
-        cells = [new_code_cell("proof"), new_code_cell("a", outputs=list(outputs))]
-        for number, cell in enumerate(cells):
-            cell.execution_count = number + 1
-        return judge(new_notebook(cells=cells, metadata={"stopped": "none"} if stopped else {}), saved)[0]
-
-    saved = new_notebook(cells=[new_code_cell("a", outputs=[new_output("stream", text="1")])])
-    html = {"text/html": '<div lang="zh">[FAIL] 没有</div><div lang="en">[FAIL] none</div>', "text/plain": "[FAIL]"}
-    card, error = new_output("display_data", data=html), new_output("error", ename="E", evalue="", traceback=[])
-    assert verdict(new_output("stream", text="1"), stopped=False) == FINE
-    assert verdict(new_output("stream", text="2"), stopped=False) == FELL
-    assert verdict(card) == CARD
-    assert verdict(card, error) == verdict(error) == verdict() == FELL

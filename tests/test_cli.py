@@ -124,16 +124,6 @@ def test_damaged_pictures_in_a_searched_folder_are_left_out(
     assert "--top" in fails(capsys, *search, str(data_dir / "images"), "--top", "0", "a circle")
 
 
-def test_check_tells_what_is_missing(tmp_path: Path, sample_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["check", "--data-dir", str(sample_data)])
-    assert "[OK] sample_data: 3300 pictures" in capsys.readouterr().out
-    assert main(["check", "--data-dir", str(tmp_path)]) == 2
-    out = capsys.readouterr().out
-    assert "[FAIL] sample_data" in out
-    assert "create-dataset" in out
-    assert "[OK] Python" in out
-
-
 def test_a_run_that_another_process_trains(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

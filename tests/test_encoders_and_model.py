@@ -32,11 +32,6 @@ def test_uint8_pictures_are_normalised_with_the_encoders_own_numbers() -> None:
     torch.testing.assert_close(encoder(pictures), encoder(by_hand))
 
 
-def test_unknown_encoder() -> None:
-    with pytest.raises(ValueError, match="resnet18"):
-        ImageEncoder("resnet1800", pretrained=False)
-
-
 def test_lite0_recognises_photos() -> None:
     """The pinned weights are ImageNet's: unlike random ones they tell a photo's views from another photo's."""
     torch.manual_seed(0)
@@ -97,10 +92,12 @@ def test_word_order_matters_to_the_text_encoder() -> None:
     assert not torch.allclose(one, other, atol=1e-5)
 
 
-def test_text_encoder_refuses_what_it_cannot_place() -> None:
+def test_arguments_outside_their_range() -> None:
     ids, mask = text_batch([78], width=78)
     with pytest.raises(ValueError, match="78"):
         TextEncoder(50, 32, 1)(ids, mask)
+    with pytest.raises(ValueError, match="resnet18"):
+        ImageEncoder("resnet1800", pretrained=False)
     with pytest.raises(ValueError, match="multiple"):
         TextEncoder(50, hidden_size=30)
     with pytest.raises(ValueError, match="max"):

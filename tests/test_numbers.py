@@ -138,13 +138,6 @@ def test_pictures_and_captions_that_are_all_equal(tmp_path: Path) -> None:
     assert {step["loss"] for step in steps_of(tmp_path)} == {0.0}
 
 
-def test_a_batch_of_one_has_no_gradient() -> None:
-    inputs = [unit(1, 8).requires_grad_(), unit(1, 8, seed=1).requires_grad_(), torch.tensor(2.0, requires_grad=True)]
-    loss = contrastive_loss(*inputs)
-    assert loss.item() == 0
-    assert all(not gradient.any() for gradient in torch.autograd.grad(loss, inputs))
-
-
 @pytest.mark.parametrize(("processes", "batch_size", "share"), [(2, 2, None), (3, 2, None), (2, 4, 4), (3, 8, 6)])
 def test_no_process_trains_on_a_batch_of_one(processes: int, batch_size: int, share: int | None) -> None:
     if share is None:

@@ -107,12 +107,12 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
     except (RuntimeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} 的权重与模型结构不符；请换一个 --run-dir，或用 --force-train 重新训练",
-            f"the weights in {path} belong to another model; choose another --run-dir, or start over with --force-train",
+            f"the weights in {path} belong to another model; choose another --run-dir, or use --force-train to start over",
         ) from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise CheckpointError(
             f"{path} 的权重里有 NaN 或无穷大；请换一个检查点，或降低 --lr、用 --force-train 重新训练",
-            f"the weights in {path} contain NaN or infinity; use another checkpoint, or --force-train with a lower --lr",
+            f"the weights in {path} contain NaN or infinity; use another checkpoint, or --force-train and a lower --lr",
         )
 
 
