@@ -85,8 +85,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume == "never" and not options.force_train and newest_epoch(run_dir):
         raise CheckpointError(
             f"{run_dir} 里已有训练结果，而 --resume never 不许接着训练；请换一个 --run-dir，或用 --force-train 丢弃它",
-            f"{run_dir} already has a run, and --resume never forbids resuming it; choose another --run-dir, or discard it "
-            "with --force-train",
+            f"{run_dir} already has a run, and --resume never forbids resuming it; choose another --run-dir, or "
+            "discard it with --force-train",
         )
     _start_processes(config)
     train_set = ImageTextDataset(options.data_dir, "train", options.language, seed=config.seed)

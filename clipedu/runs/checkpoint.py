@@ -107,7 +107,7 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
     except (RuntimeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} 的权重与模型结构不符；请换一个 --run-dir，或用 --force-train 重新训练",
-            f"the weights in {path} belong to another model; choose another --run-dir, or use --force-train to start over",
+            f"the weights in {path} belong to another model; choose another --run-dir, or start over (--force-train)",
         ) from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise CheckpointError(
