@@ -17,10 +17,9 @@ from clipedu.encoders import IMAGE_ENCODERS, ImageNetwork
 
 ROOT = Path(__file__).parent.parent
 
-# Hypothesis: the same hundred examples each time; or, with --hypothesis-profile=nightly, thousands of others.
-settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None)
-settings.register_profile("nightly", max_examples=10_000, deadline=None)
-settings.load_profile("ci")
+# The same hundred examples each time; thousands of others: python -m studies.fuzzing.
+settings.register_profile("tests", max_examples=100, derandomize=True, deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

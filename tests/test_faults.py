@@ -301,6 +301,8 @@ CASES = [
             ("text encoder in a list", checkpoint(architecture={"text_encoder": [1]}), "is damaged"),
             ("negative size", text_encoder(vocab_size=-8), "is damaged"),
             ("size in a string", text_encoder(hidden_size="8"), "is damaged"),
+            ("no words", text_encoder(vocab_size=0), "is damaged"),
+            ("pictures of 16 px", checkpoint(architecture={"image_size": 16}), "image_size=16"),
             ("weights of another size", checkpoint(weights={BIAS: torch.zeros(7)}), "belong to another model"),
             ("NaN weights", checkpoint(weights={BIAS: torch.full((32,), torch.nan)}), "contain NaN or infinity"),
         ]

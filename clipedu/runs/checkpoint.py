@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from clipedu.data.pictures import IMAGE_SIZES
 from clipedu.encoders import ImageEncoder, TextEncoder
-from clipedu.ground.errors import CheckpointError, ClipEduError
+from clipedu.ground.errors import CheckpointError
 from clipedu.ground.files import cannot_write, whole_file
 from clipedu.model import CLIP
 from clipedu.runs.folder import find_checkpoint
@@ -90,8 +91,8 @@ def load_model(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
     try:
         tokenizer = SimpleTokenizer.from_dict(content["vocabulary"])
         model = _build(content["architecture"])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, ClipEduError) as error:
-        raise damaged(path, str(error)) from error
+    except Exception as error:  # a damaged architecture can fail in any way on its way into a model
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
     load_weights(model, content, path)
     return model.eval(), tokenizer
 
@@ -117,6 +118,8 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
 
 
 def _build(architecture: Mapping[str, Any]) -> CLIP:
+    if architecture["image_size"] not in IMAGE_SIZES:
+        raise ValueError(f"image_size={architecture['image_size']!r}")
     image_encoder = ImageEncoder(architecture["image_encoder"], pretrained=False)
     if architecture["frozen"]:
         image_encoder.freeze()
