@@ -1,7 +1,7 @@
-# make lab    environment, then JupyterLab on notebook 00 (CPU=1: PyTorch without CUDA, 5 GB less on Linux)
-# make quick  lint, types and the quick tests: no browser, no notebook executed (at most 90 seconds)
-# make test   every test and every notebook (10 minutes; 7 without a browser)
-# make bench  every measurement of benchmarks/, into benchmarks/results (hours)
+# make lab    set up the environment, open notebook 00 in JupyterLab (CPU=1: PyTorch without CUDA, saves 5 GB on Linux)
+# make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
+# make test   all tests and all notebooks (10 minutes; 7 without a browser)
+# make bench  rerun all benchmarks, into benchmarks/results (hours)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,8 +32,9 @@ $(VENV)/.ready-test: $(VENV)/.ready
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
-# 00 comes first, as for a reader: it trains the small model that the others find. Then two processes share the rest, a
-# whole file at a time: one drives the browser, one does all else. With more threads they would wait for one another.
+# 00 runs first, as it would for a reader: it trains the small model that the other notebooks load. Two processes then
+# share the rest, file by file: one drives the browser, the other does everything else. With more than one thread each,
+# they would compete for the cores.
 PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
 
@@ -49,11 +50,11 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Execute all notebooks in place, for commit.
+# Execute all notebooks in place, ready to commit.
 notebooks: $(VENV)/.ready
 	$(BIN)/python -m clipedu.classroom.execute $(NOTEBOOKS)
 
-# One after the other, so that none disturbs another. The photos are measured where they are at hand.
+# Sequential, so that the measurements do not disturb each other. Photos are measured only if CLIPEDU_FLICKR8K is set.
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m benchmarks.time_to_recall
 	$(BIN)/python -m benchmarks.time_to_recall --trials --seeds 2
@@ -75,11 +76,11 @@ endif
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.page
 
-# Evidence that takes hours, into studies/results.
+# Collect the evidence that takes hours, into studies/results.
 studies: $(VENV)/.ready-test
 	for study in faults interruptions circumstances fuzzing; do $(BIN)/python -m studies.$$study || exit 1; done
 
-# What the tests ran with: to install the very same, and for pip-audit, which asks a network whether faults are known.
+# The versions the tests ran with: for reinstalling exactly the same, and for pip-audit, which needs a network.
 versions: $(VENV)/.ready-test
 	@{ $(BIN)/python -c 'import platform; print(f"# Python {platform.python_version()}, {platform.system()}")'; \
 		$(BIN)/python -m pip freeze --exclude-editable; } > docs/versions.txt

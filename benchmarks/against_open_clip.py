@@ -1,13 +1,13 @@
-"""One training step of ours against open_clip's, on the same batch of sample_data with models of the same size.
+"""Compare our training step with open_clip's, on the same batch of sample_data and with models of the same size.
 
 python -m benchmarks.against_open_clip
 
-Both have a ResNet-18 with random weights (open_clip's from timm), a text Transformer of 256 numbers, 8 heads and an
-MLP twice as wide, and a shared space of 256: the same number of parameters. Both take the same step (forward, loss,
-backward, clipping at 1.0, fused AdamW), ours as `clipedu.train_step`. open_clip's text sees only what stands before
-(causal), ours both ways. open_clip has no dropout and runs in float32; so do ours, except the arm "ours", which has the
-dropout of `train` (0.1) and its precision: bf16 where the processor has instructions for it. "Exact" texts are padded
-to the longest only. The first `--warm-up` rounds do not count.
+Both have a ResNet-18 with random weights (open_clip's from timm), a text Transformer of width 256 with 8 heads and an
+MLP twice as wide, and a 256-dimensional shared space, so they have the same number of parameters. Both take the same
+step (forward, loss, backward, clipping at 1.0, fused AdamW); ours is `clipedu.train_step`. Attention in open_clip's
+text encoder is causal, in ours it is bidirectional. open_clip has no dropout and runs in float32; so do our arms,
+except "ours", which uses the dropout (0.1) and the precision of `train`: bf16 if the processor has instructions for it.
+"Exact" texts are padded only to the longest in the batch. The first `--warm-up` rounds are discarded.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from clipedu.optimization import OptimizationState, choose_precision
 from clipedu.tokenizer import SEP
 
 WIDTH, HEADS, EMBEDDING, FULL, SHORT = 256, 8, 256, 77, 16  # FULL and SHORT are paddings, in tokens
-PAIRS = {  # what is compared: open_clip's arm, ours
+PAIRS = {  # comparison -> open_clip's arm, our arm
     "equal, padded to 77": ("open_clip 77", "ours 77"),
     "equal, padded to 16": ("open_clip 16", "ours 16"),
     "equal, padded to 16, channels last": ("open_clip 16 channels last", "ours 16 channels last"),
     "its default against exact texts, channels last": ("open_clip 77", "ours exact channels last"),
     "its default against the settings of train": ("open_clip 77", "ours"),
 }
-MANY = 1000  # steps of the schedule: more than are measured
+MANY = 1000  # steps in the schedule: more than are measured
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Batch:
     tokenizer: SimpleTokenizer
 
     def tokens(self, length: int | None) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask`, padded to so many tokens; None: to the longest caption."""
+        """`input_ids` and `attention_mask`, padded to `length` tokens, or to the longest caption if it is None."""
         padding = {"padding": "max_length", "max_length": length} if length else {"padding": "longest"}
         return {name: rows.to(self.images.device) for name, rows in self.tokenizer(self.captions, **padding).items()}
 
 
 def read_batch(data_dir: Path, batch_size: int, image_size: int, device: torch.device) -> Batch:
-    """The first pairs of `train`."""
+    """The first pairs of the `train` split."""
     pairs = ImageTextDataset(data_dir, "train", "en")
     tokenizer = SimpleTokenizer.from_texts(pairs.all_captions()[0])
     first = pairs.subset(batch_size)
@@ -68,7 +68,7 @@ def read_batch(data_dir: Path, batch_size: int, image_size: int, device: torch.d
 
 
 class ChannelsFirst(ImageEncoder):
-    """Our ResNet-18 without the layout that it chooses by itself."""
+    """Our ResNet-18 in the default memory layout, instead of the channels-last one that it normally uses."""
 
     def __init__(self) -> None:
         super().__init__("resnet18", pretrained=False)
@@ -80,7 +80,7 @@ class ChannelsFirst(ImageEncoder):
 
 
 def open_clip_model(batch: Batch, layers: int, length: int) -> nn.Module:
-    """Their CLIP in the size of ours; it pads every text to its context length."""
+    """Their CLIP, the same size as ours; it pads every text to its context length."""
     torch.manual_seed(0)
     image = open_clip.CLIPVisionCfg(timm_model_name="resnet18", image_size=batch.images.shape[-1])
     words = {"vocab_size": len(batch.tokenizer), "pool_type": "eos", "eos_id": SEP}
@@ -90,14 +90,14 @@ def open_clip_model(batch: Batch, layers: int, length: int) -> nn.Module:
 
 
 def our_model(batch: Batch, layers: int, dropout: float, channels_last: bool) -> CLIP:
-    """Our CLIP, with [CLS] for the sentence."""
+    """Our CLIP; the output at [CLS] represents the sentence."""
     torch.manual_seed(0)
     encoder = ImageEncoder("resnet18", pretrained=False) if channels_last else ChannelsFirst()
     return CLIP(encoder, TextEncoder(len(batch.tokenizer), WIDTH, layers, dropout, HEADS), EMBEDDING)
 
 
 def open_clip_step(batch: Batch, layers: int, length: int, layout: torch.memory_format) -> Callable[[], object]:
-    """A training step of open_clip."""
+    """A training step with open_clip."""
     device = batch.images.device
     model = open_clip_model(batch, layers, length).to(device).to(memory_format=layout).train()
     images = batch.images.contiguous(memory_format=layout)
@@ -118,7 +118,7 @@ def open_clip_step(batch: Batch, layers: int, length: int, layout: torch.memory_
 def our_step(
     batch: Batch, layers: int, length: int | None, channels_last: bool, dropout: float = 0.0, precision: str = "fp32"
 ) -> Callable[[], object]:
-    """A training step of ours, its texts padded to so many tokens; None: to the longest."""
+    """A training step with clipedu; texts are padded to `length` tokens, or to the longest if it is None."""
     model = our_model(batch, layers, dropout, channels_last).to(batch.images.device).train()
     state = OptimizationState.start(model, TrainConfig(lr=1e-4, precision=precision), MANY)
     tokens = batch.tokens(length)
@@ -126,7 +126,7 @@ def our_step(
 
 
 def steps(batch: Batch, layers: int) -> dict[str, Callable[[], object]]:
-    """The arms: a training step each, on models of their own."""
+    """The arms: a training step for each, with its own model."""
     first, last = torch.contiguous_format, torch.channels_last
     return {
         "open_clip 77": open_clip_step(batch, layers, FULL, first),
@@ -141,13 +141,13 @@ def steps(batch: Batch, layers: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(batch: Batch, layers: int, warm_up: int, rounds: int) -> dict[str, Any]:
-    """Seconds of every arm in every round, their medians, and open_clip's over ours; the first rounds do not count."""
+    """Seconds per arm and round, their medians, and open_clip's over ours; warm-up rounds are discarded."""
     device = batch.images.device
-    # One step before each that is timed: the arm before has left the processor's caches full of its own.
+    # Take an untimed step before each timed one, since the previous arm has filled the processor's caches.
     timed = {name: partial(seconds, step, device, 1) for name, step in steps(batch, layers).items()}
     times: dict[str, list[float]] = {name: [] for name in timed}
-    for name, took in in_turn(timed, warm_up + rounds):
-        times[name].append(round(took, 5))
+    for name, elapsed in in_turn(timed, warm_up + rounds):
+        times[name].append(round(elapsed, 5))
     times = {name: values[warm_up:] for name, values in times.items()}
     return {
         "seconds": times,
@@ -157,7 +157,7 @@ def measure(batch: Batch, layers: int, warm_up: int, rounds: int) -> dict[str, A
 
 
 def main() -> None:
-    """Measure all arms in turn and write the result down."""
+    """Measure all arms in turn and record the result."""
     options = read_options(
         __doc__, data_dir=Path("sample_data"), batch_size=64, image_size=64, text_layers=2, warm_up=2, rounds=15,
         name="against_open_clip",
@@ -166,9 +166,9 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("batch_size", "image_size", "text_layers")}
     settings["longest_text"] = batch.tokens(None)["input_ids"].shape[1]
     settings["precision of ours"] = str(choose_precision("auto", batch.images.device)).removeprefix("torch.")
-    found = measure(batch, options.text_layers, options.warm_up, options.rounds)
-    write_result(options.name, settings | found, packages=("open_clip_torch", "timm"))
-    print(found["median_seconds"], found["ratios"], sep="\n")
+    measured = measure(batch, options.text_layers, options.warm_up, options.rounds)
+    write_result(options.name, settings | measured, packages=("open_clip_torch", "timm"))
+    print(measured["median_seconds"], measured["ratios"], sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does each choice of the training loop bring? One change at a time, two seeds (notebook 05).
+"""What does each choice in the training loop contribute? One change at a time, two seeds (notebook 05).
 
 python -m benchmarks.choices
 """
@@ -17,7 +17,7 @@ from clipedu.runs.history import StepRecord
 from clipedu.training import fitting_batch_size, train_epoch
 
 NO_LIMIT = 1e6
-CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or one that `run` makes
+CHOICES: dict[str, dict[str, Any]] = {  # changes to the config, or ones that `run` makes
     "as it is": {},
     "no warm-up": {"warmup": 0.0},
     "no gradient clipping": {"clip_norm": NO_LIMIT},
@@ -31,7 +31,7 @@ CHOICES: dict[str, dict[str, Any]] = {  # a change of the config, or one that `r
 
 
 def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
-    """Train with one change, and read recall on `test` in the language(s) of training."""
+    """Train with one change, and measure recall on `test` in the language(s) of training."""
     changes = dict(CHOICES[name])
     language, decay_everything = changes.pop("language", "en"), changes.pop("decay_everything", False)
     config = replace(config, **changes)
@@ -42,13 +42,13 @@ def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     images, batch_size = train_set.pictures(config.image_size), fitting_batch_size(len(train_set), config.batch_size)
     steps = len(train_set) // batch_size
     state = OptimizationState.start(model, config, config.epochs * steps)
-    if decay_everything:  # biases, norms, positions and the temperature are pulled to 0 as well
+    if decay_everything:  # also pull biases, norms, positions and the temperature towards 0
         for group in state.optimizer.param_groups:
             group["weight_decay"] = config.weight_decay
     losses: list[float] = []
     scales: list[float] = []
 
-    def keep(record: StepRecord) -> None:
+    def log_step(record: StepRecord) -> None:
         losses.append(round(record["loss"], 4))
         scales.append(round(record["logit_scale"], 3))
 
@@ -56,14 +56,14 @@ def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
         batches = train_set.batches(images, batch_size, epoch=epoch, seed=config.seed)
         train_epoch(
             model, tokenizer, state, batches,
-            epoch=epoch, steps_per_epoch=steps, clip_norm=config.clip_norm, callbacks=[Callback(on_step=keep)],
+            epoch=epoch, steps_per_epoch=steps, clip_norm=config.clip_norm, callbacks=[Callback(on_step=log_step)],
         )  # fmt: skip
     scores = evaluate(model, tokenizer, ImageTextDataset(data_dir, "test", language))
     return {"choice": name, "seed": config.seed, "losses": losses, "logit_scales": scales, "scores": scores}
 
 
 def main() -> None:
-    """Run every choice and write the results down after each."""
+    """Run every choice and record the results after each."""
     options = read_options(__doc__, data_dir=Path("sample_data"), epochs=2, seeds=[0, 1], name="choices")
     results = []
     for seed in options.seeds:

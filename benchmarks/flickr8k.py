@@ -1,15 +1,15 @@
-"""Real photos and their captions, trained on two cores, with nothing pretrained on the side of the text.
+"""Train on real photos and their captions, on two cores, with no pretraining on the text side.
 
 python -m benchmarks.flickr8k --data-dir flickr8k --run-dir runs/flickr8k --language en
 
-`--seeds` makes a member each; `--changes` trains one member for each part of the recipe, to see what it brings.
+`--seeds` trains one member per seed; `--changes` trains one member for each step of the recipe, to show what it brings.
 
-The image side is EfficientNet-Lite0 with its ImageNet weights, frozen, and read at several depths and places: what it
-says of a photo and of its mirror image is computed once. On it stand a linear projection and a text encoder from
-random weights. Several such members, alike but for their seed, are trained one after the other; their embeddings,
-side by side, are one longer embedding, whose cosines are the means of the members'.
+The image side is a frozen EfficientNet-Lite0 with its ImageNet weights, read at several depths and positions. The
+features of each photo and its mirror image are computed once. On top of them, a linear projection and a text encoder
+are trained from random weights. Several such members, which differ only in their seed, are trained one after the other;
+their embeddings are concatenated into one longer embedding, whose cosines are the means of the members' cosines.
 
-What was tried is chosen by recall on `val`, which therefore flatters the result a little.
+The recipe was chosen by recall on `val`, so the result is slightly optimistic.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from clipedu.model import MAX_LOGIT_SCALE, inference
 from clipedu.optimization import make_scheduler
 from clipedu.tokenizer import SEP
 
-AT_ONCE = 4  # photos: what lies between two layers stays in the processor's cache, which is twice as fast here
-BRIGHTEST = 8  # of the 8 x 8 places of the last layer
+AT_ONCE = 4  # photos per forward pass: activations then fit in the processor's cache, which is twice as fast here
+BRIGHTEST = 8  # strongest of the 8 x 8 positions in the last layer
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a member beside its seed."""
+    """Everything that determines a member except its seed."""
 
     features: str = "all"  # or "average": the last layer's average alone
     mirror: bool = True
@@ -55,10 +55,10 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 0.2
     shared_dim: int = 512
-    dropout: float = 0.4  # of the image's features
+    dropout: float = 0.4  # on the image features
 
 
-CHANGES: dict[str, Recipe] = {  # from the plain road to the whole recipe, a step at a time
+CHANGES: dict[str, Recipe] = {  # from a plain model to the whole recipe, one step at a time
     "average of the last layer, one Transformer layer": Recipe("average", mirror=False, text="transformer"),
     "words instead of the Transformer": Recipe("average", mirror=False),
     "and the mirror image": Recipe("average"),
@@ -67,13 +67,13 @@ CHANGES: dict[str, Recipe] = {  # from the plain road to the whole recipe, a ste
 
 
 class DeepFeatures(ImageEncoder):
-    """EfficientNet-Lite0 read at several depths: averages of four blocks, and of the last layer its average, its
-    maximum, the averages of its four quarters and that of its strongest places. Pictures to features `[B, 9664]`."""
+    """EfficientNet-Lite0 read at several depths, from pictures to features `[B, 9664]`: the averages of four blocks;
+    and the average, the maximum, the four quarter averages and the top-position average of the last layer."""
 
     def __init__(self, mirrored: bool) -> None:
         super().__init__("efficientnet_lite0", pretrained=True)
         self.mirrored = mirrored
-        self.model_name = f"efficientnet_lite0, deep, mirrored={mirrored}"  # a part of the cache's key
+        self.model_name = f"efficientnet_lite0, deep, mirrored={mirrored}"  # part of the cache key
         self.output_dim = 80 + 112 + 192 + 320 + 7 * 1280
         self.freeze()
         fold_batch_norms(self.model)
@@ -99,19 +99,19 @@ class DeepFeatures(ImageEncoder):
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Give each convolution the scale and the shift of the batch norm behind it, which a frozen network never changes.
+    """Fold each batch norm into the convolution before it, which is possible because the network is frozen.
 
-    The same numbers but for rounding, and a third quicker.
+    The output is the same up to rounding, a third faster.
     """
-    for (where, convolution), (behind, norm) in pairwise(list(network.named_modules())):
+    for (name, convolution), (norm_name, norm) in pairwise(list(network.named_modules())):
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            network.set_submodule(where, fuse_conv_bn_eval(convolution, norm))
-            network.set_submodule(behind, cast(nn.Module, norm.act))  # timm's batch norms carry the activation
+            network.set_submodule(name, fuse_conv_bn_eval(convolution, norm))
+            network.set_submodule(norm_name, cast(nn.Module, norm.act))  # timm's batch norms include the activation
     network.to(memory_format=torch.channels_last)
 
 
 class WordAverage(nn.Module):
-    """A sentence as a weighted average of its words, each of which has a learned weight: `[B, T]` to `[B, width]`."""
+    """A sentence as the average of its words, weighted by a learned weight per word: `[B, T]` to `[B, width]`."""
 
     def __init__(self, vocab_size: int, width: int = 512, dropout: float = 0.2) -> None:
         super().__init__()
@@ -123,11 +123,11 @@ class WordAverage(nn.Module):
         last = nn.Linear(2 * width, width)
         self.residual = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), last)
         nn.init.normal_(self.word.weight, std=0.02)
-        nn.init.zeros_(self.weight.weight)  # at first, all words alike
+        nn.init.zeros_(self.weight.weight)  # all words start with the same weight
         nn.init.zeros_(last.weight)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Special tokens have no say; a text without a known word is their average all the same."""
+        """Ignores special tokens, unless the text has no known word: then it is their average."""
         scores = self.weight(input_ids).squeeze(-1).masked_fill(input_ids <= SEP, -1e4)
         share = scores.masked_fill(attention_mask == 0, -1e9).softmax(dim=1)  # (B, T)
         hidden = self.dropout(self.norm((share.unsqueeze(-1) * self.word(input_ids)).sum(dim=1)))  # (B, width)
@@ -135,7 +135,7 @@ class WordAverage(nn.Module):
 
 
 class Member(nn.Module):
-    """Two projections into one space, on precomputed features and on a text encoder of its own."""
+    """Two projections into a shared space: one for precomputed image features, one for its own text encoder."""
 
     def __init__(self, feature_dim: int, vocab_size: int, recipe: Recipe) -> None:
         super().__init__()
@@ -162,39 +162,39 @@ class Member(nn.Module):
 
 @dataclass(frozen=True)
 class Photos:
-    """Standardised features `[N, views, F]`, and the pairs that they belong to."""
+    """Standardised features `[N, views, F]`, and the dataset they belong to."""
 
     features: Tensor
     dataset: ImageTextDataset
 
-    def seen(self, recipe: Recipe) -> Tensor:
-        """As much of the features as the recipe has."""
+    def used_features(self, recipe: Recipe) -> Tensor:
+        """The part of the features that the recipe uses."""
         features = self.features if recipe.features == "all" else self.features[..., :1280]
         return features if recipe.mirror else features[:, :1]
 
 
 def read_photos(dataset: ImageTextDataset, image_size: int) -> Photos:
-    """Features of the photo and its mirror image, from the cache or computed now."""
+    """Features of each photo and its mirror image, from the cache or computed now."""
     encoders = DeepFeatures(mirrored=False), DeepFeatures(mirrored=True)
     raw = torch.stack([frozen_features(encoder, dataset.image_paths(), image_size) for encoder in encoders], 1)
-    return Photos(raw.sign() * raw.abs().sqrt(), dataset)  # the root keeps rare, strong answers in bounds
+    return Photos(raw.sign() * raw.abs().sqrt(), dataset)  # the root limits rare, strong activations
 
 
-def standardise(train: Photos, others: Photos) -> None:
-    """Mean 0 and deviation 1 over the training photos, in place."""
+def standardise(train: Photos, val: Photos) -> None:
+    """Scale both in place to mean 0 and standard deviation 1 over the training photos."""
     mean, deviation = train.features.mean(dim=(0, 1)), train.features.std(dim=(0, 1)) + 1e-4
-    for photos in (train, others):
+    for photos in (train, val):
         photos.features.sub_(mean).div_(deviation)
 
 
 def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, seed: int) -> Member:
-    """Each step: a view of each photo and, in each language, one of its captions."""
+    """Train one member; each step uses one view of each photo and, in each language, one of its captions."""
     torch.manual_seed(seed)
-    features = photos.seen(recipe)
+    features = photos.used_features(recipe)
     member = Member(features.shape[-1], len(tokenizer), recipe).train()
-    spared = [parameter for parameter in member.parameters() if parameter.ndim <= 1]
+    not_decayed = [parameter for parameter in member.parameters() if parameter.ndim <= 1]
     decayed = [parameter for parameter in member.parameters() if parameter.ndim > 1]
-    groups: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}, {"params": decayed}]
+    groups: list[dict[str, Any]] = [{"params": not_decayed, "weight_decay": 0.0}, {"params": decayed}]
     optimizer = AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     batch_size = min(recipe.batch_size, len(features))
     steps = recipe.epochs * (len(features) // batch_size)
@@ -204,10 +204,10 @@ def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, see
             view = torch.randint(features.shape[1], (len(indices),))
             image_embedding = member.embed_images(features[indices, view])
             losses = []
-            for captions in drawn(photos.dataset, indices):
+            for captions in draw_captions(photos.dataset, indices):
                 tokens = tokenizer(captions, padding="longest")
                 text_embedding = member.embed_texts(**tokens)
-                caption_ids = tokens["input_ids"].unique(dim=0, return_inverse=True)[1]  # equal where captions are
+                caption_ids = tokens["input_ids"].unique(dim=0, return_inverse=True)[1]  # equal for equal captions
                 losses.append(
                     contrastive_loss(image_embedding, text_embedding, member.logit_scale, caption_ids=caption_ids)
                 )
@@ -221,17 +221,17 @@ def train_member(photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, see
     return member
 
 
-def drawn(dataset: ImageTextDataset, indices: list[int]) -> Iterator[list[str]]:
-    """For each language, a random caption of every photo."""
+def draw_captions(dataset: ImageTextDataset, indices: list[int]) -> Iterator[list[str]]:
+    """For each language, a random caption for every photo."""
     for language in languages(dataset.language):
         choices = [dataset.records[index].texts(language) for index in indices]
         yield [texts[int(torch.randint(len(texts), ()))] for texts in choices]
 
 
 def similarities(member: Member, photos: Photos, tokenizer: SimpleTokenizer, recipe: Recipe) -> dict[str, Tensor]:
-    """Cosines `[photos, captions]` in each language; a photo is the mean of its views."""
-    features = photos.seen(recipe)
-    found = {}
+    """Cosines `[photos, captions]` in each language; a photo is represented by the mean of its views."""
+    features = photos.used_features(recipe)
+    cosines = {}
     with inference(member):
         views = [member.embed_images(view) for view in features.unbind(dim=1)]
         image_embedding = F.normalize(torch.stack(views).mean(dim=0), dim=-1)
@@ -239,38 +239,38 @@ def similarities(member: Member, photos: Photos, tokenizer: SimpleTokenizer, rec
             texts = photos.dataset.all_captions(language)[0]
             parts = [[texts[index] for index in batch] for batch in in_order(len(texts), 500)]
             embedded = [member.embed_texts(**tokenizer(part, padding="longest")) for part in parts]
-            found[language] = image_embedding @ torch.cat(embedded).T
-    return found
+            cosines[language] = image_embedding @ torch.cat(embedded).T
+    return cosines
 
 
 def recalls(similarity: Tensor, dataset: ImageTextDataset, language: str) -> dict[str, float]:
-    """`recall_at_k`, and beside it the same with equal captions of other photos counted as hits (`..., equal`)."""
+    """`recall_at_k`, and the same with equal captions of other photos counted as hits (`..., equal`)."""
     texts, text_to_image = dataset.all_captions(language)
-    found = recall_at_k(similarity, text_to_image)
+    scores = recall_at_k(similarity, text_to_image)
     numbers: dict[str, int] = {}
     meaning = torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
-    found |= {f"{name}, equal": value for name, value in recall_of_equal(similarity, text_to_image, meaning).items()}
-    return {name: round(value, 4) for name, value in found.items()}
+    scores |= {f"{name}, equal": value for name, value in recall_of_equal(similarity, text_to_image, meaning).items()}
+    return {name: round(value, 4) for name, value in scores.items()}
 
 
 def recall_of_equal(similarity: Tensor, text_to_image: Tensor, meaning: Tensor) -> dict[str, float]:
-    """Recall where every photo that has a caption owns all captions that read the same (`meaning` `[T]` is equal).
+    """Recall where a photo's captions include identical ones (equal `meaning`, `[T]`) of other photos.
 
-    Otherwise like `recall_at_k`: ties count against the model.
+    Otherwise the same as `recall_at_k`: ties count against the model.
     """
     owns = torch.zeros(len(similarity), int(meaning.max()) + 1, dtype=torch.bool)
     owns[text_to_image, meaning] = True
     own = owns[:, meaning]  # (I, T)
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for direction, hits, table in (("i2t", own, similarity), ("t2i", own.T, similarity.T)):
         best = table.masked_fill(~hits, -torch.inf).amax(dim=1, keepdim=True)
-        rank = (~(table < best) & ~hits).sum(dim=1)  # how many wrong answers are at least as near
-        found |= {f"{direction}_R@{k}": (rank < k).float().mean().item() for k in (1, 5, 10)}
-    return found
+        rank = (~(table < best) & ~hits).sum(dim=1)  # number of wrong answers at least as similar
+        scores |= {f"{direction}_R@{k}": (rank < k).float().mean().item() for k in (1, 5, 10)}
+    return scores
 
 
 def run(train: Photos, val: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, seeds: list[int]) -> dict[str, Any]:
-    """Train the members; recall of the first alone and of all together."""
+    """Train the members; return them, and the recall of the first member and of all together."""
     start = time.perf_counter()
     total: dict[str, Tensor] = {}
     alone: dict[str, dict[str, float]] = {}
@@ -286,7 +286,7 @@ def run(train: Photos, val: Photos, tokenizer: SimpleTokenizer, recipe: Recipe, 
 
 
 def main() -> None:
-    """Features, members, recall on `val`; the members go to the run's folder, the figures to benchmarks/results."""
+    """Compute features, train members, measure recall on `val`; save the members, record the recall."""
     options = read_options(
         __doc__, data_dir=Path("flickr8k"), run_dir=Path("runs/flickr8k"), language="en", seeds=[0, 1, 2],
         epochs=Recipe.epochs, image_size=256, changes=False, name="",
@@ -298,20 +298,20 @@ def main() -> None:
     train, val = (read_photos(dataset, options.image_size) for dataset in sets)
     standardise(train, val)
     feature_seconds = round(time.perf_counter() - start, 1)
-    print(f"features: {tuple(train.features.shape)}, {feature_seconds} s (from the cache if few)", flush=True)
+    print(f"features: {tuple(train.features.shape)}, {feature_seconds} s (only a few if cached)", flush=True)
     plan = CHANGES if options.changes else {"the whole recipe": Recipe(epochs=options.epochs)}
     seeds = options.seeds[:1] if options.changes else options.seeds
     name = options.name or f"flickr8k_{options.language}{'_changes' if options.changes else ''}"
     results = []
     for label, recipe in plan.items():
-        found = run(train, val, tokenizer, recipe, seeds)
-        weights = [member.state_dict() for member in found.pop("members")]
+        result = run(train, val, tokenizer, recipe, seeds)
+        weights = [member.state_dict() for member in result.pop("members")]
         if not options.changes:
             with whole_file(options.run_dir / "members.pt") as temporary:
                 content = {"weights": weights, "vocabulary": tokenizer.to_dict(), "recipe": asdict(recipe)}
                 torch.save(content, temporary)
-        results.append({"label": label, "seeds": seeds, "recipe": asdict(recipe)} | found)
-        print(label, found["seconds"], found["scores"], flush=True)
+        results.append({"label": label, "seeds": seeds, "recipe": asdict(recipe)} | result)
+        print(label, result["seconds"], result["scores"], flush=True)
         write_result(name, {"feature_seconds": feature_seconds, "runs": results})
 
 

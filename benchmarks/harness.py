@@ -1,4 +1,4 @@
-"""What the commands share: options, turns, the small model they train, and the recording of a result."""
+"""Shared by the commands: options, alternating measurements, the small model they train, and recording results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Measured = TypeVar("Measured")
 
 
 def read_options(description: str | None, **defaults: Any) -> argparse.Namespace:
-    """The command line, with an option of the same type for each default; False makes a flag, a list takes several."""
+    """Parse the command line: an option per default, of its type; False makes a flag, a list takes several values."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
         option = f"--{name.replace('_', '-')}"
@@ -38,15 +38,15 @@ def read_options(description: str | None, **defaults: Any) -> argparse.Namespace
 
 
 def in_turn(arms: Mapping[str, Callable[[], Measured]], rounds: int) -> Iterator[tuple[str, Measured]]:
-    """Measure A B A B ..., so that whatever else the machine does meets all arms alike; yield each result at once."""
+    """Measure A B A B ..., so that other load on the machine affects all arms equally; yield each result at once."""
     for _ in range(rounds):
         for name, measure in arms.items():
             yield name, measure()
 
 
-def ratio_of_medians(over: Sequence[float], under: Sequence[float]) -> float:
-    """How many times the median of `over` is that of `under`."""
-    return round(statistics.median(over) / statistics.median(under), 3)
+def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The median of `numerators` divided by the median of `denominators`."""
+    return round(statistics.median(numerators) / statistics.median(denominators), 3)
 
 
 def small_model(
@@ -57,7 +57,7 @@ def small_model(
     frozen: bool = False,
     dropout: float = 0.1,
 ) -> tuple[CLIP, SimpleTokenizer]:
-    """A model with one text layer, the same for the same seed, and a tokenizer with the words of `train_set`."""
+    """A model with one text layer, determined by the seed, and a tokenizer with the words of `train_set`."""
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=dropout, pooling="mean")
@@ -66,11 +66,11 @@ def small_model(
 
 
 def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:
-    """Write `results` and where they come from to `results/NAME.json`; call it after each run, so that none is lost.
+    """Write `results` and their origin to `results/NAME.json`; call it after each run, so that nothing is lost.
 
-    `packages` are those whose versions matter beside torch's.
+    `packages` are those whose versions matter in addition to torch's.
     """
-    arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no paths of this machine
+    arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no local paths
     content = {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
         "date": datetime.date.today().isoformat(),

@@ -1,11 +1,11 @@
-"""Does training wait for its pictures? Seconds of waiting for the next batch, pictures held in memory or streamed.
+"""Does training wait for its pictures? Seconds spent waiting for batches, with pictures held in memory or streamed.
 
 python -m benchmarks.loading
 python -m benchmarks.loading --data-dir flickr8k --image-size 224 --batch-size 256     # on a GPU
 
-Small sets are held in memory, decoded once; larger ones are streamed by loading processes (clipedu/data/loading.py).
+Small sets are decoded once and held in memory; larger ones are streamed by loading processes (clipedu/data/loading.py).
 Both are measured in `clipedu.training.train_epoch` itself, in the second of two epochs. A step ends when its loss is
-known, so while training waits for the next batch the device has nothing to do.
+known, so the device is idle while training waits for the next batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clipedu.training import fitting_batch_size, train_epoch
 
 
 def measure(way: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
-    """Seconds of the second epoch, and how many of them were spent waiting."""
+    """Duration of the second epoch in seconds, and how many of them were spent waiting."""
     train_set = ImageTextDataset(data_dir, "train", "en", seed=config.seed)
     model, tokenizer = small_model(train_set, config.seed)
     model.to(choose_device(config.device))
@@ -51,7 +51,7 @@ def measure(way: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
 
 
 def timed(batches: Iterable[Batch], waits: list[float]) -> Iterator[Batch]:
-    """The batches; how many seconds each took to come is added to `waits`."""
+    """Yield the batches; append to `waits` how many seconds it took to get each one."""
     start = time.perf_counter()
     for batch in batches:
         waits.append(time.perf_counter() - start)
@@ -60,7 +60,7 @@ def timed(batches: Iterable[Batch], waits: list[float]) -> Iterator[Batch]:
 
 
 def main() -> None:
-    """Measure both ways in turn and write the results down."""
+    """Measure both ways in turn and record the results."""
     options = read_options(
         __doc__, data_dir=Path("sample_data"), image_size=64, batch_size=64, rounds=1, name="loading"
     )

@@ -1,16 +1,16 @@
-"""The training loop of the note that this project grew from, rewritten as it is there, to be timed beside ours.
+"""A faithful rewrite of the training loop in the note that this project grew out of, to be timed against ours.
 
 Each class and function mirrors a part of the note: `ImageEncoder`, `TextEncoder`, `CLIP` (projections with a LayerNorm,
 division by the norm, a temperature without limits), `SimpleImageTextDataset` (a picture is decoded from its file each
 time, texts are padded to 77), and `main()` with its defaults and a cosine that moves once an epoch. The differences:
 
-    - The ResNet starts from random weights: the note's own way where the download fails, and ours in this comparison.
-    - The note's records have one caption, those of sample_data two: one is drawn for each epoch, as for ours.
-    - The words come from clipedu's SimpleTokenizer, which splits English as the note's does; the vocabulary is built
-      from the training captions alone. The embedding keeps the note's 5,000 rows.
-    - No progress bar, no printing, no checkpoints, no emptying of the GPU's cache: the note would be slower with them.
-    - The caller is told of every step. `clipedu.evaluate` finds what it asks for under the names that it knows; it
-      must be called in evaluation mode and without gradients, since `get_*_features` do not see to that.
+    - The ResNet starts from random weights, as the note's does if the download fails, and as ours does here.
+    - The note's records have one caption, those of sample_data two: one is drawn per epoch, as in our loop.
+    - Text is tokenized by clipedu's SimpleTokenizer, which splits English the same way as the note's; the vocabulary
+      is built from the training captions only. The embedding keeps the note's 5,000 rows.
+    - There is no progress bar, printing, checkpointing or emptying of the GPU cache, which would slow the note down.
+    - A callback runs after every step. `NoteCLIP` has the methods that `clipedu.evaluate` calls, but the caller must
+      switch to evaluation mode and turn gradients off, since `get_*_features` does not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOTE = TrainConfig(epochs=10, batch_size=32, lr=1e-4, weight_decay=0.01, warmup=
 
 
 class NoteTextEncoder(nn.Module):
-    """`input_ids, attention_mask [B, T]` to the output at [CLS], `[B, 256]`; PyTorch's default initialisation."""
+    """`input_ids, attention_mask [B, T]` to the output at [CLS], `[B, 256]`, with PyTorch's default initialisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class NoteTextEncoder(nn.Module):
 
 
 class NoteCLIP(nn.Module):
-    """ResNet-18 without its last layer, the text encoder, and a projection of each."""
+    """ResNet-18 without its last layer, the text encoder, and a projection for each."""
 
     shared_embedding_dim = EMBEDDING
 
@@ -87,7 +87,7 @@ def note_transform(image_size: int) -> transforms.Compose:
 
 
 class NotePairs(Dataset[dict[str, Tensor]]):
-    """`image [3, S, S]`, `input_ids [77]` and `attention_mask [77]` of each pair, all made anew each time."""
+    """`image [3, S, S]`, `input_ids [77]` and `attention_mask [77]` of each pair, recomputed on every access."""
 
     def __init__(self, pairs: ImageTextDataset, tokenizer: SimpleTokenizer, image_size: int) -> None:
         self.pairs, self.tokenizer, self.transform = pairs, tokenizer, note_transform(image_size)
@@ -109,7 +109,7 @@ def note_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: Tens
 
 
 def train_note(model: NoteCLIP, pairs: NotePairs, config: TrainConfig, after_step: Callable[[], object]) -> None:
-    """Train `model` in place; `after_step` is called after every step and may end the run with an exception."""
+    """Train `model` in place; `after_step` is called after every step and may raise to end the run."""
     device = choose_device()
     model.to(device).train()
     loader = DataLoader(pairs, config.batch_size, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
@@ -125,6 +125,6 @@ def train_note(model: NoteCLIP, pairs: NotePairs, config: TrainConfig, after_ste
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), max_norm=config.clip_norm)
             optimizer.step()
-            loss.item()  # the note keeps it, which waits for the device
+            loss.item()  # the note records it, which waits for the device
             after_step()
         scheduler.step()

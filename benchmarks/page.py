@@ -1,4 +1,4 @@
-"""Write benchmarks/README.md: the prose of README.md.jinja with tables and numbers from the recordings in results/.
+"""Write benchmarks/README.md: the text of README.md.jinja with tables and numbers from the recordings in results/.
 
 python -m benchmarks.page
 """
@@ -19,27 +19,27 @@ HERE = Path(__file__).parent
 
 
 def fixed(value: float, decimals: int = 1) -> str:
-    """1234.56 as `1,234.6`."""
+    """Format 1234.56 as `1,234.6`."""
     return f"{value:,.{decimals}f}"
 
 
 def percent(value: float, decimals: int = 0) -> str:
-    """0.256 as `26`."""
+    """Format 0.256 as `26`."""
     return f"{100 * value:.{decimals}f}"
 
 
 def recalls(scores: dict[str, float], direction: str, suffix: str = "") -> str:
-    """R@1/5/10 of one direction in percent, as `30.2/62.7/73.6`."""
+    """Format R@1/5/10 in one direction as percentages, like `30.2/62.7/73.6`."""
     return "/".join(percent(scores[f"{direction}_R@{k}{suffix}"], 1) for k in (1, 5, 10))
 
 
 def by(items: Iterable[dict[str, Any]], key: str) -> dict[Any, dict[str, Any]]:
-    """The items under their value of `key`."""
+    """Index the items by their value for `key`."""
     return {item[key]: item for item in items}
 
 
 def write_page(path: Path) -> None:
-    """Fill the template in; a recording or a number that is missing is an error."""
+    """Render the template; a missing recording or number is an error."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         undefined=StrictUndefined,

@@ -1,11 +1,11 @@
-"""Pictures per second of training on one process and on two, with the same batch over all of them together.
+"""Training speed in pictures per second with one process and with two, at the same total batch size.
 
 python -m benchmarks.scaling
 
-What is measured is the command itself, `python -m clipedu train` and the same under torchrun: ResNet-18 at 64 px, two
-epochs, of which the second counts, by the seconds in its history.json. Each process has its share of the processor's
-threads, half of them; "one process, all threads" has as many as both together, and is the honest rival of two. With a
-GPU for each process NCCL joins them, otherwise all stay on the CPU, with Gloo.
+This times the command itself, `python -m clipedu train`, alone and under torchrun: ResNet-18 at 64 px for two epochs,
+of which the second counts, from the seconds in history.json. Each process gets half of the processor's threads;
+"one process, all threads" has as many threads as both together and is the fair comparison for two processes. If there
+is a GPU for each process, they communicate through NCCL; otherwise all run on the CPU, with Gloo.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-
 
 
 def pictures_per_second(processes: int, threads: int, data_dir: Path, batch_size: int, image_size: int) -> float:
-    """Train two epochs in a folder of their own; the second one's speed, over all processes together."""
+    """Train for two epochs in a temporary folder; return the speed of the second, summed over all processes."""
     device = "auto" if torch.cuda.device_count() >= 2 else "cpu"
     with TemporaryDirectory() as folder:
         settings = {"data-dir": data_dir, "run-dir": folder, "batch-size": batch_size, "image-size": image_size}
@@ -46,7 +46,7 @@ def pictures_per_second(processes: int, threads: int, data_dir: Path, batch_size
 
 
 def main() -> None:
-    """Run the arms in turn and write the results down after each."""
+    """Run the arms in turn and record the results after each."""
     options = read_options(
         __doc__, data_dir=Path("sample_data"), batch_size=64, image_size=64,
         threads=max(1, (os.cpu_count() or 1) // 2), rounds=3, name="scaling",
@@ -60,13 +60,13 @@ def main() -> None:
     calls = {name: partial(pictures_per_second, *arm, *settings) for name, arm in arms.items()}
     for name, speed in in_turn(calls, options.rounds):
         speeds[name].append(speed)
-        print(f"{name}: {speed:.1f} pictures a second", flush=True)
+        print(f"{name}: {speed:.1f} pictures per second", flush=True)
         write_result(options.name, results)
     results["median_pictures_per_second"] = {name: statistics.median(values) for name, values in speeds.items()}
-    one, two, all_threads = speeds.values()
+    one_process, two_processes, all_threads = speeds.values()
     results["ratios"] = {
-        "two processes over one": ratio_of_medians(two, one),
-        "two processes over one with all threads": ratio_of_medians(two, all_threads),
+        "two processes over one": ratio_of_medians(two_processes, one_process),
+        "two processes over one with all threads": ratio_of_medians(two_processes, all_threads),
     }
     write_result(options.name, results)
 

@@ -2,12 +2,12 @@
 
 python -m benchmarks.search_scale
 
-The embeddings are unit vectors of 256 numbers around 1,000 random centres: centre plus noise 0.7 times as long,
-brought back to length 1, so that neighbours have a cosine near 0.67 and strangers one near 0. Real ones lie in
-clusters too, and uniform ones have no neighbours worth finding. The queries come from the same centres and are asked
-one after the other, as a user would. The approximate indexes cut the space into sqrt(N) cells (k-means) and look into
-16 of them: `cells` keeps float32, `cells, 8 bits` a byte for each number; both are quick to build. `recall_at_10` is
-the share of the exact ten that the index finds.
+The embeddings are 256-dimensional unit vectors around 1,000 random centres: a centre plus noise 0.7 times as long,
+normalized to length 1, so the cosine is about 0.67 within a cluster and about 0 between clusters. Real embeddings are
+clustered too, and uniform ones have no neighbours worth finding. The queries come from the same centres and are run one
+at a time, as a user would. The approximate indexes divide the space into sqrt(N) cells (k-means) and search 16 of them:
+`cells` stores float32, `cells, 8 bits` one byte per number; both are quick to build. `recall_at_10` is the share of the
+exact ten that the index finds.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from clipedu.search import nearest
 faiss: Any = import_module("faiss") if find_spec("faiss") else None  # an optional extra
 
 WIDTH, CENTRES, NOISE, TOP = 256, 1000, 0.7, 10
-INDEXES = {"cells": "IVF{cells},Flat", "cells, 8 bits": "IVF{cells},SQ8"}  # in the language of faiss.index_factory
-PROBES = 16  # cells that a query looks into
-TRAINING_PER_CELL = 64  # embeddings that k-means sees for each cell; more would only take longer
+INDEXES = {"cells": "IVF{cells},Flat", "cells, 8 bits": "IVF{cells},SQ8"}  # for faiss.index_factory
+PROBES = 16  # cells searched per query
+TRAINING_PER_CELL = 64  # embeddings per cell for k-means; more would only take longer
 BLOCK = 100_000  # embeddings drawn at a time, to bound the memory
 
 Search = Callable[[Tensor], Tensor]  # a query [1, 256] to the indices found, [1, 10]
@@ -51,7 +51,7 @@ def draw_embeddings(count: int, seed: int) -> Tensor:
 
 
 def build(embedding: Tensor, description: str) -> tuple[Search, dict[str, Any]]:
-    """A faiss index, how long it took to build, and its size."""
+    """A search function over a new faiss index, the time it took to build, and its size."""
     start = time.perf_counter()
     cells = round(len(embedding) ** 0.5)
     index = faiss.index_factory(WIDTH, description.format(cells=cells), faiss.METRIC_INNER_PRODUCT)
@@ -59,13 +59,13 @@ def build(embedding: Tensor, description: str) -> tuple[Search, dict[str, Any]]:
     index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, TRAINING_PER_CELL
     index.train(embedding.numpy())
     index.add(embedding.numpy())
-    took = time.perf_counter() - start
-    facts = {"build_seconds": round(took, 2), "index_bytes": faiss.serialize_index(index).nbytes}
+    elapsed = time.perf_counter() - start
+    facts = {"build_seconds": round(elapsed, 2), "index_bytes": faiss.serialize_index(index).nbytes}
     return lambda query: torch.from_numpy(index.search(query.numpy(), TOP)[1]), facts
 
 
 def ask(search: Search, queries: Tensor) -> Tensor:
-    """What the queries find, asked one after the other: `[Q, 10]`."""
+    """Run the queries one at a time; the indices found, `[Q, 10]`."""
     return torch.cat([search(query[None]) for query in queries])
 
 
@@ -75,7 +75,7 @@ def recall(found: Tensor, right: Tensor) -> float:
 
 
 def measure(count: int, queries: Tensor, rounds: int) -> dict[str, Any]:
-    """Every way of searching over `count` embeddings, in turn."""
+    """Measure every search method over `count` embeddings, in turn."""
     embedding = draw_embeddings(count, seed=1)
     searches: dict[str, Search] = {"exact": lambda query: nearest(embedding, query, TOP)[1]}
     ways: dict[str, dict[str, Any]] = {"exact": {"build_seconds": 0.0, "index_bytes": embedding.nbytes}}
@@ -86,8 +86,8 @@ def measure(count: int, queries: Tensor, rounds: int) -> dict[str, Any]:
     timed = {
         name: partial(seconds, partial(ask, search, queries), queries.device, 1) for name, search in searches.items()
     }
-    for name, took in in_turn(timed, rounds):
-        speeds[name].append(round(len(queries) / took, 2))
+    for name, elapsed in in_turn(timed, rounds):
+        speeds[name].append(round(len(queries) / elapsed, 2))
     for name, way in ways.items():
         way["recall_at_10"] = round(recall(ask(searches[name], queries), right), 4)
         way |= {"queries_per_second": speeds[name], "ratio": ratio_of_medians(speeds[name], speeds["exact"])}
@@ -95,11 +95,11 @@ def measure(count: int, queries: Tensor, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every size and write the results down after each."""
+    """Measure every size and record the results after each."""
     sizes = [1_000, 10_000, 100_000, 1_000_000]
     options = read_options(__doc__, sizes=sizes, queries=100, rounds=3, name="search_scale")
     if faiss is None:
-        print("exact search only; for the approximate one: pip install 'clipedu[ann]' (faiss-cpu)")
+        print("exact search only; for approximate search, run: pip install 'clipedu[ann]' (faiss-cpu)")
     queries = draw_embeddings(options.queries, seed=2)
     measured = []
     for count in options.sizes:

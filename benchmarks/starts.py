@@ -1,10 +1,10 @@
-"""Pretrained or from scratch? The same network from three starts, with the same budget (notebook 06).
+"""Pretrained or from scratch? The same network from three starting points, with the same budget (notebook 06).
 
 python -m benchmarks.starts                           # sample_data, all amounts of data, 2 seeds
 python -m benchmarks.starts --data-dir flickr8k --split val --name starts_flickr8k --whole-only  # other pictures
 
-`--epochs` is the budget in passes over all pictures, `--read-every` the steps between two readings of the recall (each
-costs seconds) on `--split`; `--whole-only` trains on all pictures at one learning rate.
+`--epochs` is the budget in passes over all pictures. `--read-every` is the number of steps between two measurements of
+recall on `--split`, each of which takes seconds. `--whole-only` trains on all pictures only, at one learning rate.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ def run(
     read_every: int,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    """Train one arm on a share of the pictures for so many steps; its losses, its recall on the way and at the end."""
+    """Train one arm on a share of the pictures for `steps` steps; return losses, and recall on the way and after."""
     part = train_set.subset(round(share * len(train_set)))
     model, tokenizer = small_model(part, config.seed, *ARMS[arm])
     per_epoch = len(part) // fitting_batch_size(len(part), config.batch_size)
     losses: list[float] = []
     curve: list[tuple[int, float]] = []
 
-    def keep(record: StepRecord) -> None:
+    def log_step(record: StepRecord) -> None:
         losses.append(round(record["loss"], 4))
         if share == 1 and record["step"] % read_every == 0:
             curve.append((record["step"], evaluate(model, tokenizer, test_set)["en"]["i2t_R@1"]))
 
     config = replace(config, epochs=math.ceil(steps / per_epoch))
-    train(model, tokenizer, part, config=config, callbacks=[Callback(on_step=keep)], quiet=True)
+    train(model, tokenizer, part, config=config, callbacks=[Callback(on_step=log_step)], quiet=True)
     scores = {name: round(value, 4) for name, value in evaluate(model, tokenizer, test_set)["en"].items()}
     result = {"arm": arm, "share": share, "seed": config.seed, "image_lr_scale": config.image_lr_scale}
     return result | {"steps": len(losses), "losses": losses, "recall_by_step": curve, "scores": scores}
 
 
 def main() -> None:
-    """Run every arm and write the results down after each."""
+    """Run every arm and record the results after each."""
     options = read_options(
         __doc__, data_dir=Path("sample_data"), split="test", name="starts", epochs=2, seeds=[0, 1],
         read_every=18, whole_only=False,

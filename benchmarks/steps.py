@@ -1,9 +1,9 @@
 """Images per second and memory of a ResNet-18 training step, by batch size, precision and layout (notebook 05).
 
-python -m benchmarks.steps                                        # CUDA, Apple MPS or CPU, whatever there is
+python -m benchmarks.steps                                        # on CUDA, Apple MPS or the CPU
 python -m benchmarks.steps --image-size 224 --batch-sizes 32 64 128 256 512 --repeats 20   # on a GPU
 
-TF32, fp16 and torch.compile are tried on CUDA only: elsewhere torch.compile asks for a compiler of C++.
+TF32, fp16 and torch.compile are tried on CUDA only: elsewhere torch.compile needs a C++ compiler.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clipedu.classroom.measure import kept_bytes, seconds
 from clipedu.ground.environment import choose_device
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LAYOUTS = {  # and whether torch.compile makes one program of the network
+LAYOUTS = {  # memory format, and whether to use torch.compile
     "channels first": (torch.contiguous_format, False),
     "channels last": (torch.channels_last, False),
     "channels last, compiled": (torch.channels_last, True),
@@ -34,7 +34,7 @@ ON_CUDA_ONLY = {"tf32", "fp16", "channels last, compiled"}
 def measure(
     batch_size: int, image_size: int, precision: str, layout: str, device: torch.device, repeats: int
 ) -> dict[str, Any]:
-    """A whole step (forward, backward, clipping, AdamW) on random pictures; no numbers where a batch does not fit."""
+    """Measure a full step (forward, backward, clipping, AdamW) on random pictures; None if a batch does not fit."""
     on_cuda, dtype, (memory_format, compiled) = device.type == "cuda", PRECISIONS[precision], LAYOUTS[layout]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if on_cuda:
@@ -72,7 +72,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure every combination and write the results down after each."""
+    """Measure every combination and record the results after each."""
     options = read_options(__doc__, batch_sizes=[16, 32, 64, 128], image_size=64, repeats=5, device="auto", name="")
     device = choose_device(options.device)
     skipped = set() if device.type == "cuda" else ON_CUDA_ONLY

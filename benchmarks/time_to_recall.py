@@ -1,12 +1,12 @@
 """Seconds of training until R@5 is 0.90 in both directions: the note's loop against `clipedu.train`.
 
 python -m benchmarks.time_to_recall
-python -m benchmarks.time_to_recall --trials      # ours alone, with other settings
+python -m benchmarks.time_to_recall --trials      # our side only, with other settings
 
-The clock starts with the training call: what our loop decodes at its start is counted, as is what the note decodes at
-every step. It stands still while recall is read on `test` (English), each side with its own picture size; meanwhile
-the two loading processes of the note may work ahead, which is to its advantage. Either side runs for its own number
-of epochs at most; if that is not enough, its `seconds_to_recall` is null.
+The clock starts with the training call, so it includes the pictures that our loop decodes at the start and those that
+the note decodes at every step. It is paused while recall is measured on `test` (English), with each side's own picture
+size; the note's two loading processes may work ahead during that time, which is to its advantage. Each side runs for at
+most its own number of epochs; if that is not enough, its `seconds_to_recall` is null.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ from benchmarks.note_loop import NOTE, NoteCLIP, NotePairs, note_transform, trai
 from clipedu import CLIP, Callback, ImageTextDataset, SimpleTokenizer, TrainConfig, evaluate, train
 from clipedu.runs.history import StepRecord
 
-READ_EVERY = 15  # steps between two readings of the recall
+READ_EVERY = 15  # steps between two measurements of recall
 
 
-def as_it_is(model: CLIP) -> None:
-    """Change nothing."""
+def no_change(model: CLIP) -> None:
+    """Leave the model unchanged."""
 
 
 def zero_residuals(model: CLIP) -> None:
-    """Each residual branch begins at 0 (Goyal et al. 2017, section 5.1)."""
+    """Initialise each residual branch to 0 (Goyal et al. 2017, section 5.1)."""
     for module in model.image_encoder.modules():
         if isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
 
 
 def without_pooling(model: CLIP) -> None:
-    """No max-pooling behind the first convolution: as much to see of a picture half as large."""
+    """Remove max-pooling after the first convolution: a picture half as large then gives feature maps of equal size."""
     model.image_encoder.model.maxpool = nn.Identity()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides our side, beside the seed."""
+    """Everything that determines our side, except the seed."""
 
     config: TrainConfig
-    sizes: tuple[int, ...] = (48,)  # px; with several, `config` is gone through at each, one after the other
+    sizes: tuple[int, ...] = (48,)  # px; with several sizes, train with `config` at each in turn
     dropout: float = 0.0  # three epochs leave no time to overfit
-    momentum: float = 0.3  # of the batch norms' running averages: the usual 0.1 follows more slowly
-    averaging: float = 0.9  # recall is read with the average of the last steps' weights: so much of it stays each step
-    change: Callable[[CLIP], None] = as_it_is
+    momentum: float = 0.3  # of the batch norms' running averages: the default 0.1 adapts more slowly
+    averaging: float = 0.9  # decay per step of the moving average of the weights, with which recall is measured
+    change: Callable[[CLIP], None] = no_change
 
 
 CONFIG = TrainConfig(epochs=3, batch_size=64, lr=1e-3)
 OURS = Settings(CONFIG)
-TRIALS = {  # what else was tried; each differs from OURS in what it names, "first 32 px" in its epochs too
+TRIALS = {  # other settings that were tried; each differs from OURS as named, "first 32 px" also in its epochs
     "as above": OURS,
     "two epochs": Settings(replace(CONFIG, epochs=2)),
     "32 px": Settings(CONFIG, sizes=(32,)),
@@ -84,19 +84,19 @@ TRIALS = {  # what else was tried; each differs from OURS in what it names, "fir
 
 @dataclass(frozen=True)
 class Side:
-    """A fresh model, how to train it, and how to read its recall on the way, which must leave no trace."""
+    """A fresh model, how to train it, and how to measure its recall on the way, which must not affect training."""
 
     model: nn.Module
-    train: Callable[[Callable[[], object]], object]  # takes what to call after each step
+    train: Callable[[Callable[[], object]], object]  # takes a callback that runs after each step
     read: Callable[[], dict[str, float]]
 
 
 class Enough(Exception):
-    """Ends a training run from within."""
+    """Raised to end a training run."""
 
 
 class Watch:
-    """Counts steps and seconds of training, and stops the clock to read the recall every `READ_EVERY` steps."""
+    """Counts training steps and seconds, and pauses the clock to measure recall every `READ_EVERY` steps."""
 
     def __init__(self, read: Callable[[], dict[str, float]], threshold: float) -> None:
         self.read, self.threshold = read, threshold
@@ -104,7 +104,7 @@ class Watch:
         self.curve: list[dict[str, float]] = []
 
     def after_step(self) -> None:
-        """Count a step; `Enough` once the threshold is reached."""
+        """Count a step; raise `Enough` once the threshold is reached."""
         self.steps += 1
         if self.steps % READ_EVERY == 0:
             self.read_recall()
@@ -112,7 +112,7 @@ class Watch:
                 raise Enough
 
     def read_recall(self) -> None:
-        """Of both directions the lower R@5."""
+        """Record the lower R@5 of the two directions."""
         self.seconds += time.perf_counter() - self.since
         scores = self.read()
         recall = min(scores["i2t_R@5"], scores["t2i_R@5"])
@@ -121,7 +121,7 @@ class Watch:
 
 
 def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int) -> Side:
-    """The note's."""
+    """The note's model and training loop."""
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     torch.manual_seed(seed)
     model = NoteCLIP()
@@ -131,7 +131,7 @@ def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int
 
     def read() -> dict[str, float]:
         model.eval()
-        with torch.no_grad():  # of a model whose pictures are at hand, evaluate asks only for what the note's has too
+        with torch.no_grad():  # with `pictures` given, evaluate calls only methods that NoteCLIP has too
             scores = evaluate(cast(CLIP, model), tokenizer, test_set, pictures)["en"]
         model.train()
         return scores
@@ -140,7 +140,7 @@ def note_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int
 
 
 def our_side(train_set: ImageTextDataset, test_set: ImageTextDataset, seed: int, settings: Settings = OURS) -> Side:
-    """Ours."""
+    """Our model and training loop."""
     model, tokenizer = small_model(train_set, seed, dropout=settings.dropout)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -168,7 +168,7 @@ SIDES: dict[str, Callable[..., Side]] = {"note": note_side, "ours": our_side}
 
 
 def run(name: str, seed: int, data_dir: Path, threshold: float) -> dict[str, Any]:
-    """Train one side (or trial) until it is good enough or its epochs are over."""
+    """Train one side (or trial) until it reaches the threshold or its epochs are over."""
     train_set, test_set = (ImageTextDataset(data_dir, split, "en", seed=seed) for split in ("train", "test"))
     build = SIDES[name] if name in SIDES else partial(our_side, settings=TRIALS[name])
     side = build(train_set, test_set, seed)
@@ -183,7 +183,7 @@ def run(name: str, seed: int, data_dir: Path, threshold: float) -> dict[str, Any
 
 
 def ratio(runs: list[dict[str, Any]]) -> float | None:
-    """The note's median seconds over ours; null where half of the runs of a side or more did not get there."""
+    """The note's median seconds over ours; None if at least half of a side's runs did not reach the threshold."""
     note, ours = (
         statistics.median(run["seconds_to_recall"] or math.inf for run in runs if run["side"] == name) for name in SIDES
     )
@@ -191,7 +191,7 @@ def ratio(runs: list[dict[str, Any]]) -> float | None:
 
 
 def main() -> None:
-    """Run both sides (or all trials) in turn for each seed and write the results down after each."""
+    """Run both sides (or all trials) in turn for each seed and record the results after each."""
     options = read_options(__doc__, data_dir=Path("sample_data"), seeds=[0, 1, 2], threshold=0.9, trials=False, name="")
     name = options.name or ("time_to_recall_trials" if options.trials else "time_to_recall")
     runs: list[dict[str, Any]] = []

@@ -1,12 +1,12 @@
-"""Where readers run the notebooks: every notebook in every circumstance, each time in a fresh copy of the project.
+"""Run every notebook in every environment that readers may have, each time in a fresh copy of the project.
 
-python -m studies.circumstances                                          # everything: an hour or two on two cores
+python -m studies.circumstances                                          # all: an hour or two on two cores
 python -m studies.circumstances --only twice no_data --notebooks 01 03
 python -m studies.circumstances --only oldest --oldest-in FOLDER         # installs the oldest versions there: 6 GB
 
-What comes out is kept in studies/results/circumstances.json, newest last, and shown in circumstances.md beside it.
-Before each notebook the kernel proves that the circumstance is there; one that a computer cannot have is "not tried",
-never "fine".
+The results are kept in studies/results/circumstances.json, newest last, and shown in circumstances.md next to it.
+Before each notebook, a proof runs in the kernel to check that the circumstance really applies; one that cannot be set
+up on this computer is recorded as "not tried", never as "passed".
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RESULTS = Path(__file__).parent / "results"
 LEFT_OUT = (".git", ".venv", ".*_cache", ".hypothesis", ".ipynb_checkpoints", "__pycache__", "*.egg-info", "artifacts")
-FINE, CARD, FELL, NOT_TRIED = "fine", "card", "fell", "not tried"
+FINE, CARD, FAILED, NOT_TRIED = "fine", "card", "failed", "not tried"
 HEAD = "# studies.circumstances\n\n```bash\npython -m studies.circumstances --oldest-in FOLDER\n```\n\n"
-SHOWN = {FINE: "通过 fine", CARD: "卡片 card", FELL: "**失败 fell**", NOT_TRIED: "未试 not tried"}
+LABELS = {FINE: "通过 passed", CARD: "卡片 card", FAILED: "**失败 failed**", NOT_TRIED: "未试 not tried"}
 PACKAGES = ("torch", "torchvision", "jupyterlab", "ipywidgets", "numpy", "pillow", "matplotlib", "timm", "emoji")
 
 
@@ -47,14 +47,14 @@ class Place:
     """Where and how a notebook is run."""
 
     root: Path  # a copy of the project
-    home: Path  # its reader's home: empty, nothing in any cache
-    folder: Path | None = None  # where the kernel begins, if not in the copy's notebooks/
-    trained: bool = True  # with the small model that notebook 00 trains
+    home: Path  # the reader's home folder: empty, so nothing is cached
+    folder: Path | None = None  # where the kernel starts, if not in the copy's notebooks/
+    trained: bool = True  # whether the small model that notebook 00 trains is available
     times: int = 1
     variables: dict[str, str] = field(default_factory=dict)
-    around: list[str] = field(default_factory=list)  # a command that runs the command after it
+    wrapper: list[str] = field(default_factory=list)  # a command that runs the command appended to it
     python: str = sys.executable
-    proof: str = ""  # Python that fails where the circumstance is not there; it knows `root`
+    proof: str = ""  # Python code that fails unless the circumstance applies; it can use `root`
 
 
 # ------------------------------------------------------------------------------------------- the circumstances
@@ -85,7 +85,7 @@ def chinese_folder(place: Place) -> None:
 def read_only(place: Place) -> None:
     place.trained = False
     mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    place.around = [*_apart("--mount"), "sh", "-c", mount, str(place.root)]
+    place.wrapper = [*_own_namespace("--mount"), "sh", "-c", mount, str(place.root)]
     place.proof = """
         try:
             (root / "new").touch()
@@ -96,7 +96,8 @@ def read_only(place: Place) -> None:
 
 
 def no_network(place: Place) -> None:
-    place.around = [*_apart("--net"), "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]  # the kernel talks through lo
+    # Jupyter talks to the kernel through lo.
+    place.wrapper = [*_own_namespace("--net"), "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     place.proof = """
         import socket
         assert [name for _, name in socket.if_nameindex()] == ["lo"]
@@ -117,19 +118,19 @@ def no_data(place: Place) -> None:
 
 
 def oldest(place: Place) -> None:
-    """Needs `--oldest-in`: main() puts its Python into the place."""
+    """Needs `--oldest-in`: main() sets the Python of the place."""
     place.proof = f"""
         import re
         from importlib.metadata import version
-        for name, promised in {promised_versions()}.items():
-            assert version(name).startswith(promised), (name, version(name), promised)
+        for name, lowest in {lowest_versions()}.items():
+            assert version(name).startswith(lowest), (name, version(name), lowest)
     """
 
 
-def _apart(what: str) -> list[str]:
-    """A namespace of its own; who is not root becomes root in it."""
+def _own_namespace(kind: str) -> list[str]:
+    """The command that runs another in a new namespace; a user who is not root becomes root in it."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return ["unshare", what] if is_root else ["unshare", "--map-root-user", what]
+    return ["unshare", kind] if is_root else ["unshare", "--map-root-user", kind]
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,13 @@ class Circumstance:
 
 
 CIRCUMSTANCES = {
-    "alone": Circumstance("从 06 到 00 逐本单独运行，没有训练过", "06 to 00, each alone, nothing trained yet", alone),
-    "twice": Circumstance("同一内核里运行两遍", "twice in one kernel", twice),
+    "alone": Circumstance(
+        "从 06 到 00 逐本单独运行，没有训练过", "06 to 00, each on its own, nothing trained yet", alone
+    ),
+    "twice": Circumstance("同一内核里运行两遍", "twice in the same kernel", twice),
     "elsewhere": Circumstance("从别的工作目录", "from another working directory", elsewhere),
     "chinese_folder": Circumstance(
-        "项目和主目录的路径里有汉字和空格", "Chinese and a space in the paths of project and home", chinese_folder
+        "项目和主目录的路径里有汉字和空格", "Chinese and spaces in project and home paths", chinese_folder
     ),
     "read_only": Circumstance("项目文件夹只读", "read-only checkout", read_only),
     "no_network": Circumstance("没有网络", "no network", no_network),
@@ -156,7 +159,7 @@ CIRCUMSTANCES = {
 
 
 def check_the_proofs() -> None:
-    """In an ordinary place each proof must fail, else it proves nothing; the others depend on the machine."""
+    """Check that each proof fails in an ordinary place; the proofs left out here depend on the machine."""
     for name in ("alone", "elsewhere", "chinese_folder", "read_only", "no_data"):
         with tempfile.TemporaryDirectory() as work:
             arranged, usual = (Place(Path(work, kind, "clipedu"), Path(work, kind, "home")) for kind in "ab")
@@ -173,16 +176,16 @@ def check_the_proofs() -> None:
                 assert error in result.stderr and bool(error) == bool(result.stderr), (name, result.stderr)
 
 
-def promised_versions() -> dict[str, str]:
+def lowest_versions() -> dict[str, str]:
     """The lowest version of each package that pyproject.toml allows."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    needed = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
-    assert needed
-    return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', needed[1]))
+    dependencies = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    assert dependencies
+    return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies[1]))
 
 
 def oldest_python(folder: Path) -> str:
-    """The Python of a virtual environment in which every package has its lowest version; made if it is not there."""
+    """The Python of a virtual environment with the lowest version of every package; created if it does not exist."""
     python = folder / "bin" / "python"
     if not (folder / "complete").is_file():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
@@ -210,9 +213,9 @@ class Result:
 def attempt(
     name: str, notebook: Path, work: Path, model: Path | None, python: str = sys.executable, root: Path = ROOT
 ) -> Result:
-    """Run a notebook in a circumstance, in a new copy of `root` below the empty folder `work`.
+    """Run a notebook in a circumstance, in a new copy of `root` inside the empty folder `work`.
 
-    `model` is the folder of the small model, for the circumstances that begin with one.
+    `model` is the folder of the small model, for circumstances in which it has been trained.
     """
     place = Place(work / "clipedu", work / "home", python=python)
     place.home.mkdir()
@@ -224,13 +227,13 @@ def attempt(
     path = work / notebook.name
     nbformat.write(prepared(saved, place), path)
     start = time.monotonic()
-    verdict, note = _run_apart(path, saved, place)
+    verdict, note = _run_in_process(path, saved, place)
     date = datetime.date.today().isoformat()
     return Result(notebook.stem, name, verdict, note, round(time.monotonic() - start), date, versions(python))
 
 
 def prepared(saved: Any, place: Place) -> Any:
-    """The notebook with the proof before it, as many times as it shall run."""
+    """The proof, followed by the notebook's cells, repeated as often as it is to run."""
     lines = [
         "def _proof(root):",
         "    assert Path(clipedu.__file__).parent.parent.samefile(root), clipedu.__file__",
@@ -251,32 +254,32 @@ def prepared(saved: Any, place: Place) -> Any:
     return notebook
 
 
-def _run_apart(path: Path, saved: Any, place: Place) -> tuple[str, str]:
-    foreign = ("CLIPEDU_", "HF_", "IPYTHON", "JUPYTER", "LC_", "MPL", "PYTHON", "TORCH_", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+def _run_in_process(path: Path, saved: Any, place: Place) -> tuple[str, str]:
+    removed = ("CLIPEDU_", "HF_", "IPYTHON", "JUPYTER", "LC_", "MPL", "PYTHON", "TORCH_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
     own = {"HOME": str(place.home), "USERPROFILE": str(place.home), "PYTHONPATH": str(place.root)}
     environment = kept | own | place.variables
-    if place.around and (missing := _cannot_be_had(place.around)):
-        return NOT_TRIED, missing
-    begin = place.folder or place.root / "notebooks"
-    command = [*place.around, place.python, __file__, "--execute", str(path), str(begin)]
+    if place.wrapper and (refusal := _refusal(place.wrapper)):
+        return NOT_TRIED, refusal
+    start_in = place.folder or place.root / "notebooks"
+    command = [*place.wrapper, place.python, __file__, "--execute", str(path), str(start_in)]
     result = subprocess.run(command, capture_output=True, env=environment)
     if result.returncode:
-        return FELL, result.stderr.decode(errors="replace").strip().splitlines()[-1]
+        return FAILED, result.stderr.decode(errors="replace").strip().splitlines()[-1]
     return judge(nbformat.read(path, as_version=4), saved, place.times)
 
 
-def _cannot_be_had(around: Sequence[str]) -> str:
-    """What the computer says where it refuses such a circumstance."""
+def _refusal(wrapper: Sequence[str]) -> str:
+    """The system's error message if the wrapper cannot run here, else an empty string."""
     try:
-        result = subprocess.run([*around, "true"], capture_output=True, text=True)
+        result = subprocess.run([*wrapper, "true"], capture_output=True, text=True)
     except FileNotFoundError as error:
         return f"{error.filename}: not found"
     return (result.stderr.strip() or str(result.returncode)) if result.returncode else ""
 
 
 def execute(path: Path, folder: Path) -> None:
-    """Run a notebook where this process is, and write what it showed, up to the cell that failed."""
+    """Run a notebook in this process's environment and save its outputs, up to the cell that failed."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, timeout=3600, kernel_name="python3", record_timing=False, resources=resources)
@@ -288,30 +291,30 @@ def execute(path: Path, folder: Path) -> None:
 
 
 def judge(notebook: Any, saved: Any, times: int = 1) -> tuple[str, str]:
-    """FINE: every cell ran and said what is saved. CARD: it stopped at a card. Else FELL, and why."""
+    """FINE: every cell ran with the saved output. CARD: it stopped at a card. Otherwise FAILED and the reason."""
     done = [(number, cell) for number, cell in enumerate(notebook.cells) if cell.get("execution_count")]
     number, last = done[-1]
     if stopped := notebook.metadata.get("stopped"):
         if any(output.output_type == "error" for _, cell in done for output in cell.outputs) or not _cards(last):
-            return FELL, f"cell {(number - 1) % len(saved.cells) if number else 'proof'}: {stopped.splitlines()[0]}"
+            return FAILED, f"cell {(number - 1) % len(saved.cells) if number else 'proof'}: {stopped.splitlines()[0]}"
         return CARD, _cards(last)[-1]
-    for number, (cell, before) in enumerate(zip(notebook.cells[1:], times * saved.cells, strict=True)):
+    for number, (cell, saved_cell) in enumerate(zip(notebook.cells[1:], times * saved.cells, strict=True)):
         ignored = "nbval-ignore-output" in cell.metadata.get("tags", [])
-        if cell.cell_type == "code" and not ignored and said(cell) != said(before):
-            return FELL, f"cell {number % len(saved.cells)} says something else than is saved"
+        if cell.cell_type == "code" and not ignored and output_text(cell) != output_text(saved_cell):
+            return FAILED, f"the output of cell {number % len(saved.cells)} differs from the saved one"
     outputs = [output for _, cell in done for output in cell.outputs]
-    return FINE, "; ".join(one.text.splitlines()[0] for one in outputs if one.get("name") == "stderr")
+    return FINE, "; ".join(output.text.splitlines()[0] for output in outputs if output.get("name") == "stderr")
 
 
 def _cards(cell: Any) -> list[str]:
-    """The text of the cards that it shows, each in both languages."""
-    shown = [output.data for output in cell.outputs if output.output_type == "display_data"]
+    """The texts of the failure cards in its output; a card is in both languages."""
+    displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
     both = '<div lang="zh">[FAIL] ', '<div lang="en">[FAIL] '
-    return [data["text/plain"] for data in shown if all(mark in data.get("text/html", "") for mark in both)]
+    return [data["text/plain"] for data in displayed if all(mark in data.get("text/html", "") for mark in both)]
 
 
-def said(cell: Any) -> str:
-    """What its outputs say in plain text; of a picture its description."""
+def output_text(cell: Any) -> str:
+    """The plain text of its outputs; for a picture, its description."""
     return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
@@ -325,13 +328,13 @@ def versions(python: str) -> str:
 
 
 def recorded(folder: Path = RESULTS) -> list[Result]:
-    """What was found before, oldest first."""
+    """The results recorded so far, oldest first."""
     path = folder / "circumstances.json"
     return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def record(result: Result, folder: Path = RESULTS) -> None:
-    """Keep it in place of an earlier one of its kind, and write the page anew."""
+    """Record a result, replacing an earlier one for the same notebook and circumstance, and rewrite the page."""
     key = result.notebook, result.circumstance
     results = [old for old in recorded(folder) if (old.notebook, old.circumstance) != key] + [result]
     lines = ",\n".join(json.dumps(asdict(row), ensure_ascii=False) for row in results)
@@ -341,13 +344,13 @@ def record(result: Result, folder: Path = RESULTS) -> None:
 
 
 def tables(results: Sequence[Result]) -> str:
-    """The notebooks down, the circumstances across; then what there is to say, and with which versions."""
-    found = {(one.notebook, one.circumstance): one for one in results}
+    """A table with a row per notebook and a column per circumstance, then the notes and the versions used."""
+    by_key = {(result.notebook, result.circumstance): result for result in results}
     rows = [
-        f"| {path.stem} | {' | '.join(_cell(found.get((path.stem, name))) for name in CIRCUMSTANCES)} |"
+        f"| {path.stem} | {' | '.join(_cell(by_key.get((path.stem, name))) for name in CIRCUMSTANCES)} |"
         for path in NOTEBOOKS
     ]
-    header = "| | " + " | ".join(f"{one.zh} · {one.en}" for one in CIRCUMSTANCES.values()) + " |"
+    header = "| | " + " | ".join(f"{each.zh} · {each.en}" for each in CIRCUMSTANCES.values()) + " |"
     table = "\n".join([header, "|---" * (len(CIRCUMSTANCES) + 1) + "|", *rows])
     notes, with_versions = "\n".join(_notes(results)), "\n".join(_versions(results))
     return f"{table}\n\n## 备注 · Notes\n\n{notes}\n\n## 版本 · Versions\n\n{with_versions}\n"
@@ -355,30 +358,31 @@ def tables(results: Sequence[Result]) -> str:
 
 def _cell(result: Result | None) -> str:
     if result is None or result.verdict == NOT_TRIED:
-        return SHOWN[NOT_TRIED]
-    return f"{SHOWN[result.verdict]} {result.seconds} s"
+        return LABELS[NOT_TRIED]
+    return f"{LABELS[result.verdict]} {result.seconds} s"
 
 
 def _notes(results: Sequence[Result]) -> Iterator[str]:
-    for one in sorted(results, key=lambda one: (one.notebook, one.circumstance)):
-        if one.note and one.verdict != CARD:
-            yield f"- {one.notebook}, {CIRCUMSTANCES[one.circumstance].en}: {SHOWN[one.verdict]}: `{one.note}`"
-    for card in sorted({one.note for one in results if one.verdict == CARD}):
-        yield f"- {SHOWN[CARD]}:\n\n```\n{card}\n```"
+    for result in sorted(results, key=lambda result: (result.notebook, result.circumstance)):
+        if result.note and result.verdict != CARD:
+            circumstance = CIRCUMSTANCES[result.circumstance].en
+            yield f"- {result.notebook}, {circumstance}: {LABELS[result.verdict]}: `{result.note}`"
+    for card in sorted({result.note for result in results if result.verdict == CARD}):
+        yield f"- {LABELS[CARD]}:\n\n```\n{card}\n```"
 
 
 def _versions(results: Sequence[Result]) -> Iterator[str]:
-    for said in sorted({one.versions for one in results}):
-        dates = sorted({one.date for one in results if one.versions == said})
-        names = sorted({one.circumstance for one in results if one.versions == said})
-        yield f"- {' – '.join(sorted({dates[0], dates[-1]}))}, {', '.join(names)}: {said}"
+    for used in sorted({result.versions for result in results}):
+        dates = sorted({result.date for result in results if result.versions == used})
+        names = sorted({result.circumstance for result in results if result.versions == used})
+        yield f"- {' – '.join(sorted({dates[0], dates[-1]}))}, {', '.join(names)}: {used}"
 
 
 # ------------------------------------------------------------------------------------------------ command line
 
 
 def small_model(work: Path) -> Path:
-    """The small model of notebook 00: the project's, or trained in a copy."""
+    """The folder of notebook 00's small model: the project's own, or one trained in `work`."""
     trained = ROOT / "runs" / "classroom"
     if not (trained / "losses.json").is_file():
         trained = work / "trained"
@@ -400,7 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     chosen = [path for path in reversed(NOTEBOOKS) if path.name[:2] in options.notebooks]
     names = [name for name in options.only if name != "oldest" or options.oldest_in]
-    bad = 0
+    failures = 0
     check_the_proofs()
     with tempfile.TemporaryDirectory() as work:
         model = small_model(Path(work))
@@ -410,9 +414,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 with tempfile.TemporaryDirectory(dir=work) as folder:
                     result = attempt(name, path, Path(folder), model, python)
                 record(result, options.results)
-                bad += result.verdict not in (CIRCUMSTANCES[name].expected, NOT_TRIED)
+                failures += result.verdict not in (CIRCUMSTANCES[name].expected, NOT_TRIED)
                 print(f"{name:15}{path.stem:35}{result.verdict} {result.seconds} s {result.note[:100]}", flush=True)
-    return min(bad, 1)
+    return min(failures, 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a study's table goes, with all that is needed to repeat it."""
+"""Write a study's results to a page, with everything needed to repeat it."""
 
 from __future__ import annotations
 
