@@ -1,6 +1,8 @@
-"""Draw docs/architecture.svg from the imports of clipedu, and print the numbers of the house.
+"""Draw docs/architecture.svg from the imports of clipedu, and print counts of modules, imports and lines.
 
-`python -m docs.architecture` does both; with `--root` it prints the numbers of another checkout and draws nothing.
+In this picture a "room" is a top-level module or a package of clipedu, and the "floors" are layers: a room imports only
+from the floors below it. `python -m docs.architecture` draws and prints; with `--root` it only prints the counts of
+another checkout.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ Graph = dict[str, set[str]]
 
 
 class Room(NamedTuple):
-    """What the picture says of a module or a package."""
+    """What the picture says about a module or package."""
 
     chinese: str
     english: str
     notebook: str = ""
 
 
-# Rooms that could stand in either order on their floor keep this one.
+# Rooms on the same floor are drawn in this order, unless their imports decide it.
 ROOMS = {
     "tokenizer": Room("句子 → 词元编号", "sentences → token ids", "01"),
     "encoders": Room("图像与文本编码器", "image and text encoders", "02"),
@@ -42,7 +44,7 @@ ROOMS = {
     "training": Room("训练循环", "the training loop", "05"),
     "commands": Room("命令行", "the command line"),
     "classroom": Room("笔记本的教具：滑块、检查、图", "what the notebooks use: sliders, checks, plots"),
-    "ground": Room("错误、文件、本机环境：各层共用", "errors, files, this computer: shared by every floor"),
+    "ground": Room("错误、文件、本机环境：各层共用", "errors, files, environment: shared by every layer"),
 }
 TAUGHT = "tokenizer", "encoders", "model", "loss", "optimization", "training", "embedding", "evaluation", "search"
 
@@ -51,25 +53,25 @@ TAUGHT = "tokenizer", "encoders", "model", "loss", "optimization", "training", "
 
 
 def module_files(root: Path) -> dict[str, Path]:
-    """The modules of clipedu by their dotted names."""
+    """The modules of clipedu, by dotted name."""
     files = sorted((root / "clipedu").rglob("*.py"))
     return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
 def imported_names(source: str, package: str = "") -> list[tuple[str, str]]:
     """Every import of a program, inside functions too, as (module, name); the name is empty for `import module`."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, "") for alias in node.names]
+            names += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
-            found += [(module, alias.name) for alias in node.names]
-    return found
+            names += [(module, alias.name) for alias in node.names]
+    return names
 
 
 def import_graph(root: Path) -> Graph:
-    """Each module of clipedu, and the modules of clipedu that it imports."""
+    """The modules of clipedu that each module of clipedu imports."""
     files = module_files(root)
     graph: Graph = {}
     for module, path in files.items():
@@ -83,7 +85,7 @@ def import_graph(root: Path) -> Graph:
 
 
 def room_graph(modules: Graph) -> Graph:
-    """The same between rooms: a module at the top of clipedu, or a package with all its modules."""
+    """The import graph between rooms: top-level modules, and packages with all their modules."""
     graph: Graph = {}
     for module, targets in modules.items():
         if room := room_of(module):
@@ -92,13 +94,13 @@ def room_graph(modules: Graph) -> Graph:
 
 
 def room_of(module: str) -> str:
-    """`data` for clipedu.data.records; nothing for the two doors, `import clipedu` and `python -m clipedu`."""
+    """`data` for clipedu.data.records; empty for the entry points, clipedu/__init__.py and clipedu/__main__.py."""
     room = module.split(".")[1] if "." in module else ""
     return "" if room == "__main__" else room
 
 
 def floors(graph: Graph) -> dict[str, int]:
-    """How high each stands: one above the highest that it imports. A circle raises graphlib.CycleError."""
+    """The floor of each name: one above the highest that it imports. A cycle raises graphlib.CycleError."""
     height: dict[str, int] = {}
     for name in TopologicalSorter(graph).static_order():
         height[name] = 1 + max((height[target] for target in graph.get(name, ())), default=-1)
@@ -106,7 +108,7 @@ def floors(graph: Graph) -> dict[str, int]:
 
 
 def on_the_ground(rooms: Graph) -> Graph:
-    """All rooms stand on `ground`, where there is one, whether they use it or not."""
+    """Treat every room as importing `ground`, if it exists, so that `ground` is at the bottom."""
     ground = {"ground"} & rooms.keys()
     return {room: targets | (ground - {room}) for room, targets in rooms.items()}
 
@@ -135,7 +137,7 @@ rect {{ stroke-width: 1.5 }}
 
 
 def draw(root: Path = ROOT) -> str:
-    """The picture as SVG: a row for each floor, an arrow for each import that does not follow from others."""
+    """The picture as SVG: a row per floor, an arrow per import, except for imports implied by others."""
     modules = import_graph(root)
     rooms = on_the_ground(room_graph(modules))
     floor = floors(rooms)
@@ -162,18 +164,18 @@ def draw(root: Path = ROOT) -> str:
 
 
 def direct(graph: Graph) -> Graph:
-    """Without the arrows that follow from others: a -> c, where a -> b -> c."""
+    """The graph without implied arrows, such as a -> c if a -> b -> c."""
     reach: Graph = {}
     for name in TopologicalSorter(graph).static_order():
         reach[name] = graph[name].union(*(reach[target] for target in graph[name]))
     return {name: targets.difference(*(reach[target] for target in targets)) for name, targets in graph.items()}
 
 
-Stop = tuple[str, int]  # a room and its floor, or an arrow and a floor through which it passes
+Stop = tuple[str, int]  # a room and its floor, or an arrow and a floor that it passes through
 
 
 def arrange(floor: dict[str, int], arrows: list[tuple[str, str]]) -> tuple[dict[Stop, float], list[list[Stop]]]:
-    """Where each room stands from left to right, and the way of each arrow; one that skips floors keeps a gap there."""
+    """The horizontal position of each room, and the route of each arrow, with a gap on the floors it passes through."""
     routes: list[list[Stop]] = []
     rows: dict[int, list[Stop]] = {level: [] for level in sorted(floor.values())}
     for room in ROOMS:
@@ -189,11 +191,11 @@ def arrange(floor: dict[str, int], arrows: list[tuple[str, str]]) -> tuple[dict[
         for upper, lower in pairwise(route):
             below.setdefault(upper, []).append(lower)
     places: dict[Stop, float] = {}
-    for row in rows.values():  # from the bottom up, each above what it imports
+    for row in rows.values():  # from the bottom up, placing each room above its imports
         centres = {stop: [places[lower] for lower in below.get(stop, [])] for stop in row}
         if all(centres.values()):
             row.sort(key=lambda stop: sum(centres[stop]) / len(centres[stop]))
-        for end, x in ((0, MARGIN + 10), (-1, WIDTH - MARGIN - 10)):  # an arrow passes by outside, where it can
+        for end, x in ((0, MARGIN + 10), (-1, WIDTH - MARGIN - 10)):  # arrows at either end go around the outside
             if row[end][0] not in ROOMS:
                 places[row.pop(end)] = x
         widths = [width_of(name) for name, _ in row]
@@ -206,14 +208,14 @@ def arrange(floor: dict[str, int], arrows: list[tuple[str, str]]) -> tuple[dict[
 
 
 def width_of(name: str) -> int:
-    """Of a room, or of the gap that an arrow passes through."""
+    """The width of a room, or of the gap that an arrow passes through."""
     if name in ("ground", "classroom"):
         return WIDTH - 2 * MARGIN
     return TAUGHT_WIDTH if name in TAUGHT else PACKAGE_WIDTH if name in ROOMS else 40
 
 
 def curve(stops: list[tuple[float, float]]) -> str:
-    """A line that leaves the upper room below, falls straight through the floors between, and ends on the lower."""
+    """A path from the bottom of the upper room, straight down through the floors between, to the top of the lower."""
     (x, top), *rest = stops
     y = top + ROOM_HEIGHT
     path = f"M{x:.0f} {y:.0f}"
@@ -228,7 +230,7 @@ def curve(stops: list[tuple[float, float]]) -> str:
 
 
 def box(room: str, inside: list[str], centre: float, top: float) -> list[str]:
-    """One room: its name, what it is for, and the number of its notebook or the modules inside."""
+    """One room: its name, its purpose, and its notebook number or the modules inside it."""
     about = ROOMS[room]
     width = width_of(room)
     left = centre - width / 2
@@ -247,7 +249,7 @@ def box(room: str, inside: list[str], centre: float, top: float) -> list[str]:
 
 
 def badge(number: str, x: float, y: float) -> list[str]:
-    """The number of a notebook."""
+    """A circle with a notebook's number."""
     return [
         f'<circle class="badge" cx="{x:.0f}" cy="{y:.0f}" r="12"/>',
         f'<text class="number" x="{x:.0f}" y="{y + 4:.0f}">{number}</text>',
@@ -263,8 +265,8 @@ def legend() -> list[str]:
         '<path class="arrow" d="M632 56 V75"/>',
     ]
     texts = [
-        (68, "所教的模块 · a module taught"),
-        (298, "包 · a package"),
+        (68, "讲解的模块 · taught module"),
+        (298, "包 · package"),
         (443, "对应的笔记本 · its notebook"),
         (646, "导入；能由其他箭头推出的不画 · imports; implied arrows are left out"),
     ]
@@ -277,17 +279,17 @@ def legend() -> list[str]:
 
 
 def numbers(root: Path) -> dict[str, int]:
-    """Rooms, floors and arrows of the import graph, and lines of Python, blank ones too."""
+    """Counts of rooms, floors and arrows in the import graph, and of lines of Python, including blank ones."""
     modules = import_graph(root)
     rooms = room_graph(modules)
     files = module_files(root)
-    at_top = [name for name, path in files.items() if path.parent.name == "clipedu" and room_of(name)]
+    top_level = [name for name, path in files.items() if path.parent.name == "clipedu" and room_of(name)]
     core = [path for name, path in files.items() if room_of(name) != "classroom"]
     return {
-        "modules at the top of clipedu/": len(at_top),
+        "top-level modules": len(top_level),
         "modules": len(modules),
         "floors of modules": 1 + max(floors(modules).values()),
-        "rooms: modules at the top, packages": len(rooms),
+        "rooms: top-level modules, packages": len(rooms),
         "floors of rooms": 1 + max(floors(on_the_ground(rooms)).values()),
         "arrows between rooms": sum(map(len, rooms.values())),
         "arrows between modules": sum(map(len, modules.values())),
@@ -299,19 +301,19 @@ def numbers(root: Path) -> dict[str, int]:
 
 
 def lines(paths: list[Path]) -> int:
-    """Of all these files together."""
+    """The total number of lines in these files."""
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
 
 
 def main() -> None:
-    """Draw, or count in another checkout."""
+    """Draw the picture and print the counts, or only count in another checkout."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, help="another checkout: print its numbers, draw nothing")
+    parser.add_argument("--root", type=Path, help="another checkout: print its counts, draw nothing")
     root = parser.parse_args().root
     if root is None:
         PICTURE.write_text(draw(), encoding="utf-8")
-    for what, count in numbers(root or ROOT).items():
-        print(f"{what:40}{count:6,}")
+    for label, count in numbers(root or ROOT).items():
+        print(f"{label:40}{count:6,}")
 
 
 if __name__ == "__main__":

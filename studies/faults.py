@@ -1,10 +1,10 @@
-"""The fault corpus: hundreds of damaged or odd inputs beyond those of tests/test_faults.py.
+"""The fault corpus: hundreds of damaged or unusual inputs, in addition to those in tests/test_faults.py.
 
-    python -m studies.faults                    # some minutes
+    python -m studies.faults                    # takes a few minutes
     python -m studies.faults --only pictures paths
 
-Damaged input must be refused in one line and leave nothing behind; odd input must work, with exactly the same recall.
-Each case must also end within half a minute, with less than 2 GiB of additional memory (measured on Linux).
+Damaged input must be refused with one line and leave nothing behind; unusual input must work, with exactly the same
+recall. Each case must also finish within half a minute and use less than 2 GiB of extra memory (measured on Linux).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ Pixels = np.ndarray[Any, Any]
 
 
 def refuse(group: str, act: Act, word: str, inputs: Mapping[str, Action]) -> None:
-    """Cases that must each end with one line holding `word`."""
+    """Add cases that must each be refused with one line that contains `word`."""
     CASES.extend(refused(group, name, make, act, word) for name, make in inputs.items())
 
 
@@ -99,37 +99,37 @@ def accept(
     *words: str,
     creates: tuple[str, ...] = ("scores.json",),
 ) -> None:
-    """Cases that must each work, with `check` to say what that means."""
+    """Add cases that must each work, as judged by `check`."""
     CASES.extend(Case(group, name, make, act, words, False, check, creates, 0) for name, make in inputs.items())
 
 
 def same_recall(workspace: Workspace) -> None:
-    """Not a digit of the recall differs."""
+    """The recall is exactly that of the intact dataset."""
     scores = json.loads((workspace.folder / "scores.json").read_text())
     assert scores == json.loads((workspace.reference.folder / "scores.json").read_text())
 
 
 def some_recall(workspace: Workspace) -> None:
-    """Words or pixels are not those of the intact dataset, and the recall is a share all the same."""
+    """Words or pixels differ from the intact dataset, but the recall is still between 0 and 1."""
     scores = json.loads((workspace.folder / "scores.json").read_text())
     assert set(scores) == {"en", "zh"}
     assert all(0 <= value <= 1 for values in scores.values() for value in values.values())
 
 
 def same_dataset(workspace: Workspace) -> None:
-    """Every caption, split and pixel is that of the intact dataset, and so is the recall."""
+    """Every caption, split and pixel equals that of the intact dataset, and so does the recall."""
     same_recall(workspace)
-    found, wanted = (read_records(folder / "data") for folder in (workspace.folder, workspace.reference.folder))
-    for record, intact in zip(found, wanted, strict=True):
+    actual, expected = (read_records(folder / "data") for folder in (workspace.folder, workspace.reference.folder))
+    for record, intact in zip(actual, expected, strict=True):
         assert (record.captions, record.split) == (intact.captions, intact.split)
         assert load_image(record.image_path).tobytes() == load_image(intact.image_path).tobytes()
 
 
 def same_words(workspace: Workspace) -> None:
-    """Cut into words, the captions are those of the intact dataset; hence the recall."""
+    """The captions have the same words as those of the intact dataset, and so the recall is the same."""
     same_recall(workspace)
-    found, wanted = (read_records(folder / "data") for folder in (workspace.folder, workspace.reference.folder))
-    for record, intact in zip(found, wanted, strict=True):
+    actual, expected = (read_records(folder / "data") for folder in (workspace.folder, workspace.reference.folder))
+    for record, intact in zip(actual, expected, strict=True):
         texts, intact_texts = record.captions["en"], intact.captions["en"]
         assert list(map(SimpleTokenizer.tokenize_text, texts)) == list(map(SimpleTokenizer.tokenize_text, intact_texts))
 
@@ -164,7 +164,7 @@ refuse(
             "null": b"null",
             "records that are none": [*records(), "x", None],
             "a caption of 50 MB": lambda: records(text="long " * 10_000_000),
-            # Here and there Python's recursion ends.
+            # Around Python's recursion limit.
             **{f"nesting of {n}": GOOD.replace('"test"', "[" * n + "]" * n, 1).encode() for n in range(900, 1001, 20)},
         }.items()
     },
@@ -264,19 +264,19 @@ def png(width: int, height: int, depth: int, kind: int, pixels: bytes, extra: by
 
 
 def zeros(count: int) -> bytes:
-    """So many zero bytes, compressed a megabyte at a time."""
+    """`count` zero bytes, compressed a megabyte at a time."""
     packer = zlib.compressobj(1)
     parts = [packer.compress(bytes(min(10**6, count - start))) for start in range(0, count, 10**6)]
     return b"".join([*parts, packer.flush()])
 
 
 def rows(pixels: Pixels) -> bytes:
-    """The pixels as a PNG packs them: each row after a zero."""
+    """The pixels as a PNG packs them: each row preceded by a zero byte."""
     return zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
 
 
 def cut(form: str, **options: Any) -> Action:
-    """Nine more records: a picture cut off after each tenth of its length."""
+    """Nine more records, with a picture cut off after each tenth of its length."""
     noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
     whole = encoded(Image.fromarray(noise), form, **options)
     contents = {f"images/cut{tenth}.{form}": whole[: len(whole) * tenth // 10] for tenth in range(1, 10)}
@@ -323,22 +323,22 @@ refuse(
 
 
 def shows(expected: Pixels, name: str = "first.png", tolerance: int = 0) -> Action:
-    """The first picture has these pixels in the middle of each quarter (a JPEG blurs the edges)."""
+    """Check the first picture's pixels in the middle of each quarter (a JPEG blurs the edges)."""
 
     def check(workspace: Workspace) -> None:
-        found = load_image(workspace.folder / "data/images" / name)
+        loaded = load_image(workspace.folder / "data/images" / name)
         height, width, _ = expected.shape
-        assert (found.width, found.height) == (width, height)
+        assert (loaded.width, loaded.height) == (width, height)
         for y in (height // 4, 3 * height // 4):
             for x in (width // 4, 3 * width // 4):
-                difference = np.array(found.getpixel((x, y))) - expected[y, x]
+                difference = np.array(loaded.getpixel((x, y))) - expected[y, x]
                 assert abs(difference).max() <= tolerance, (x, y, difference)
 
     return check
 
 
 def tagged(orientation: int) -> Image.Exif:
-    """A tag that tells how the camera was held."""
+    """An EXIF orientation tag."""
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags
@@ -354,16 +354,16 @@ SEEN_THROUGH: dict[str, Any] = {"transparency": PALETTE.getpixel((0, 0))}
 GREY = np.asarray(PHOTO.convert("L"))
 BLACK_AND_WHITE = PHOTO.convert("L").point(lambda grey: 255 * (grey > 90), "1")
 TRANSPARENT_COLOUR = chunk(b"tRNS", struct.pack(">HHH", *QUARTERS[0, 0].tolist()))
-# The standard says of each orientation on which sides of the picture shown row 0 and column 0 belong.
+# For each orientation, the EXIF standard says which sides of the displayed picture row 0 and column 0 are on.
 STORED: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda shown: shown,
-    2: lambda shown: shown[:, ::-1],
-    3: lambda shown: shown[::-1, ::-1],
-    4: lambda shown: shown[::-1],
-    5: lambda shown: shown.swapaxes(0, 1),
-    6: lambda shown: shown.swapaxes(0, 1)[::-1],
-    7: lambda shown: shown.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda shown: shown.swapaxes(0, 1)[:, ::-1],
+    1: lambda displayed: displayed,
+    2: lambda displayed: displayed[:, ::-1],
+    3: lambda displayed: displayed[::-1, ::-1],
+    4: lambda displayed: displayed[::-1],
+    5: lambda displayed: displayed.swapaxes(0, 1),
+    6: lambda displayed: displayed.swapaxes(0, 1)[::-1],
+    7: lambda displayed: displayed.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda displayed: displayed.swapaxes(0, 1)[:, ::-1],
 }
 TURNED = {number: Image.fromarray(np.ascontiguousarray(turned(QUARTERS))) for number, turned in STORED.items()}
 accept(
@@ -390,7 +390,7 @@ accept(
         }.items()
     },
 )
-SHOWN: dict[str, tuple[bytes, Pixels, int]] = {  # file, pixels, tolerance
+DECODED: dict[str, tuple[bytes, Pixels, int]] = {  # file, pixels, tolerance
     "JPEG named png": (encoded(PHOTO, "JPEG", quality=100), QUARTERS, 6),
     "1 x 1": (encoded(Image.new("RGB", (1, 1), (1, 2, 3))), np.array([[[1, 2, 3]]]), 0),
     "1 x 5,000": (encoded(Image.new("RGB", (1, 5000), (1, 2, 3))), np.full((5000, 1, 3), (1, 2, 3)), 0),
@@ -415,8 +415,8 @@ SHOWN: dict[str, tuple[bytes, Pixels, int]] = {  # file, pixels, tolerance
         for number, stored in TURNED.items()
     },
 }
-for name, (content, shown, tolerance) in SHOWN.items():
-    accept("pictures", shows(shown, tolerance=tolerance), {name: picture(content)})
+for name, (content, pixels, tolerance) in DECODED.items():
+    accept("pictures", shows(pixels, tolerance=tolerance), {name: picture(content)})
 accept(
     "pictures",
     some_recall,
@@ -425,7 +425,7 @@ accept(
 
 
 def rubbish_among_photos(workspace: Workspace) -> None:
-    """A folder in which not everything is a photo."""
+    """A folder that contains other things besides photos."""
     rubbish: dict[str, Content] = {"html.jpg": b"<html>", "empty.png": b"", "huge.png": bmp(30_000, 30_000)}
     rubbish |= {"notes.txt": "not a picture", "folder.jpg": None}
     dataset(records, {f"data/images/deep/{name}": content for name, content in rubbish.items()})(workspace)
@@ -439,7 +439,7 @@ accept("pictures", nothing, {"rubbish among photos": rubbish_among_photos}, SEAR
 
 
 def moved(path: str, link: str | None = None) -> Action:
-    """The first record points to `path`, where a copy of the picture is, or a link to a copy at `link`."""
+    """The first record points to `path`, where there is a copy of the picture, or a link to a copy at `link`."""
 
     def make(workspace: Workspace) -> None:
         dataset(records(image_path=path), {f"data/{link or path}": PICTURES[0]})(workspace)
@@ -451,7 +451,7 @@ def moved(path: str, link: str | None = None) -> Action:
 
 
 def leads_out(path: str) -> Action:
-    """The first record points to a picture outside of the data folder, over `..` or over a link."""
+    """The first record points to a picture outside the data folder, through `..` or through a link."""
 
     def make(workspace: Workspace) -> None:
         dataset(records(image_path=path), {"0.png": PICTURES[0]})(workspace)
@@ -462,7 +462,7 @@ def leads_out(path: str) -> Action:
 
 
 def in_its_place(create: Callable[[Path], object]) -> Action:
-    """Something else is where the first picture should be."""
+    """`create` puts something else where the first picture should be."""
 
     def make(workspace: Workspace) -> None:
         dataset()(workspace)
@@ -509,7 +509,7 @@ accept(
     },
 )
 OTHER_CASE = {"other case": dataset(records(image_path="Images/0.PNG"))}
-if Path(__file__).with_name("FAULTS.PY").exists():  # a disk on which both are the same
+if Path(__file__).with_name("FAULTS.PY").exists():  # a file system that ignores case
     accept("paths", same_dataset, OTHER_CASE)
 else:
     refuse("paths", TRAIN, "does not exist", OTHER_CASE)
@@ -529,7 +529,7 @@ def cut_after(tenths: int) -> Action:
 
 
 def shrunken_optimizer(workspace: Workspace) -> None:
-    """As many averages as the model has weights, each of one number."""
+    """The optimizer's averages for each weight, reduced to a single number."""
     optimizer = copy.deepcopy(workspace.reference.checkpoints[EPOCH]["training"]["optimizer"])
     for averages in optimizer["state"].values():
         averages["exp_avg"] = torch.zeros(1)
@@ -640,7 +640,7 @@ refuse(
 
 
 def coco(images: Any, annotations: Any) -> str:
-    """A file as COCO publishes its captions."""
+    """A caption file in COCO's format."""
     return json.dumps({"images": images, "annotations": annotations})
 
 
@@ -674,11 +674,11 @@ refuse("caption files", SPLIT, " | ", {name: caption_file(TOKENS, {"split": text
 
 
 def imports(captions: dict[str, list[str]]) -> Action:
-    """The dataset.json that was written can be read, and holds these captions."""
+    """Check that the dataset.json that was written can be read and contains these captions."""
 
     def check(workspace: Workspace) -> None:
-        found = {record.image_path.name: record.captions["en"] for record in read_records(workspace.folder / "data")}
-        assert found == captions
+        imported = {record.image_path.name: record.captions["en"] for record in read_records(workspace.folder / "data")}
+        assert imported == captions
 
     return check
 
@@ -699,7 +699,7 @@ for name, (text, captions) in IMPORTED.items():
 
 # --------------------------------------------------------------------------------------------- command lines
 
-HUGE = str(10**400)  # neither a float nor a number of 64 bits
+HUGE = str(10**400)  # too large for a float and for a 64-bit integer
 COUNTS = ("0", "-1", HUGE, str(2**64))
 NOT_FINITE = ("nan", "inf", "-inf", "1e999")
 DEVICES = ("cuda:9", "cuda:-1", "meta", "", "0", "cpu:x")
@@ -734,17 +734,17 @@ WRONG: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {  # command -> flag 
         **dict.fromkeys(("--english", "--chinese", "--train", "--val", "--test"), ("nowhere", "empty", "")),
     },
 }
-KNOWN = {case.name for case in CASES if case.group == "command lines"}
+EXISTING = {case.name for case in CASES if case.group == "command lines"}
 for command, flags in WRONG.items():
     for flag, values in flags.items():
         for value in values:
             case = command_line(command, f"{flag}={value}")
-            CASES += [case] if case.name not in KNOWN else []
+            CASES += [case] if case.name not in EXISTING else []
 CASES += [command_line(SEARCH, sentence) for sentence in (" ", "🐱", "\x1b")]
 
 
 def parser_cases() -> Iterator[Case]:
-    """What argparse itself refuses, for a flag that is added tomorrow as well."""
+    """Values that argparse itself refuses, for every flag, including flags added later."""
     groups = [action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)]
     for command, parser in groups[0].choices.items():
         for action in parser._actions:
@@ -767,7 +767,7 @@ CASES += [
 
 
 def is_a_picture(workspace: Workspace) -> None:
-    """The hits were drawn."""
+    """The picture of the hits was drawn."""
     with Image.open(workspace.folder / "hits.png") as drawn:
         assert drawn.size[0] > 300
 
@@ -786,20 +786,20 @@ accept(
 
 
 def memory(name: str) -> int:
-    """Bytes of this process's memory as Linux tells them: VmRSS now, VmHWM at its peak."""
+    """Bytes of memory that Linux reports for this process: VmRSS is the current value, VmHWM the peak."""
     match = re.search(rf"{name}:\s*(\d+) kB", STATUS.read_text())
     assert match is not None
     return int(match[1]) * 1024
 
 
 def attempt(case: Case, reference: Reference, folder: Path) -> tuple[str, float, int]:
-    """What is wrong ("" if nothing), the seconds, and the bytes of memory above those in use before."""
+    """Run a case; return what is wrong ("" if nothing), the seconds, and the bytes of memory used in addition."""
     if STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before, start, problem = memory("VmRSS") if STATUS.exists() else 0, time.perf_counter(), ""
     try:
         examine(case, reference, folder)
-    except Exception as error:  # whatever it is, it is a finding
+    except Exception as error:  # any exception is a problem to report
         problem = f"{type(error).__name__}: {error}"
     seconds, grown = time.perf_counter() - start, memory("VmHWM") - before if STATUS.exists() else 0
     if seconds > MOST_SECONDS or grown > MOST_BYTES:
@@ -814,24 +814,24 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=groups, metavar="GROUP", default=groups)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    twice = [name for name, count in Counter(map(str, CASES)).items() if count > 1]
-    assert not twice, f"twice: {twice}"
+    duplicates = [name for name, count in Counter(map(str, CASES)).items() if count > 1]
+    assert not duplicates, f"duplicate cases: {duplicates}"
     lines = [
-        "| 种类 · group | 拒绝 · refused | 能用 · work | 问题 · problems | 最久 · longest | 内存 · memory |",
+        "| 种类 · group | 被拒绝 · refused | 可用 · accepted | 问题 · problems | 最长用时 · longest | 内存 · memory |",
         "|---" * 6 + "|",
     ]
     problems = []
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's own word on large pictures
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's own warning about large pictures
     with tempfile.TemporaryDirectory(prefix="clipedu_faults_") as name:
         reference = make_reference(Path(name) / "reference")
         words = reference.command((*EVALUATE[:4], "{data}", *EVALUATE[5:-1], f"{name}/reference/scores.json"))
         assert clipedu(words) == 0
         for group in options.only:
             cases = [case for case in CASES if case.group == group]
-            found = [attempt(case, reference, Path(tempfile.mkdtemp(dir=name)) / "case") for case in cases]
-            wrong = [f"{case}: {problem}" for case, (problem, _, _) in zip(cases, found, strict=True) if problem]
+            attempts = [attempt(case, reference, Path(tempfile.mkdtemp(dir=name)) / "case") for case in cases]
+            wrong = [f"{case}: {problem}" for case, (problem, _, _) in zip(cases, attempts, strict=True) if problem]
             count = sum(case.refused for case in cases)
-            _, seconds, grown = (max(column) for column in zip(*found, strict=True))
+            _, seconds, grown = (max(column) for column in zip(*attempts, strict=True))
             cells = group, count, len(cases) - count, len(wrong), f"{seconds:.1f} s", f"{grown / 2**20:.0f} MiB"
             lines.append(f"| {' | '.join(map(str, cells))} |")
             print(lines[-1], *wrong, sep="\n", flush=True)

@@ -1,6 +1,6 @@
-"""Fuzzing: thousands of examples of every property of tests/test_fuzz.py and of the further ones below.
+"""Fuzzing: thousands of examples for every property in tests/test_fuzz.py and for the additional ones below.
 
-python -m studies.fuzzing                   # 10,000 examples each, others every time: about an hour
+python -m studies.fuzzing                   # 10,000 examples each, different every time: about an hour
 python -m studies.fuzzing --examples 50
 """
 
@@ -119,7 +119,7 @@ def test_any_vocabulary_file_is_read_or_refused(folder: Path, content: bytes) ->
 
 
 def whole_pictures() -> list[tuple[str, bytes]]:
-    """Small ones of each kind, with a palette, transparency, 16 bits, frames and an EXIF tag."""
+    """Small pictures of each kind: with a palette, transparency, 16 bits, several frames and an EXIF tag."""
     generator = np.random.default_rng(0)
     noise = Image.fromarray(generator.integers(0, 255, (16, 24, 3), dtype=np.uint8))
     exif = noise.getexif()
@@ -137,12 +137,12 @@ def whole_pictures() -> list[tuple[str, bytes]]:
         ("bmp", noise, {}),
         ("webp", noise.convert("RGBA"), {}),
     ]
-    found = []
+    pictures = []
     for kind, image, options in kinds:
         stream = BytesIO()
         image.save(stream, kind, **options)
-        found.append((kind, stream.getvalue()))
-    return found
+        pictures.append((kind, stream.getvalue()))
+    return pictures
 
 
 PICTURES = whole_pictures()
@@ -153,14 +153,14 @@ CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6)
 def test_any_picture_is_decoded_or_refused(
     folder: Path, picture: tuple[str, bytes], changes: list[tuple[float, int]], kept: float
 ) -> None:
-    """A few bytes are others, most of them in the head; now and then the end is missing."""
+    """A few bytes are changed, most of them near the start; sometimes the end is missing."""
     kind, whole = picture
     content = bytearray(whole)
     for place, value in changes:
         content[int(place**3 * (len(content) - 1))] = value
     (folder / f"changed.{kind}").write_bytes(content[: max(1, int(2 * kept * len(content)))])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what it mends
+        warnings.simplefilter("ignore")  # Pillow warns about what it repairs
         try:
             image = load_image(folder / f"changed.{kind}", 32)
         except DatasetError as error:
@@ -195,7 +195,7 @@ def test_any_table_has_a_recall_or_one_error(
 
 
 def rows_of(kind: str, pairs: int, width: int, seed: int) -> Tensor:
-    """Rows of length 1, or 0, as `F.normalize` gives them whatever it is given."""
+    """Rows of length 1 or 0: the output of `F.normalize` for extreme inputs."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(pairs, width, generator=generator)
     if kind == "equal":
@@ -217,11 +217,12 @@ KINDS = st.sampled_from(["random", "random", "equal", "zero", "huge", "tiny", "c
 
 
 def rounding(scale: float, width: int) -> float:
-    """How far a loss in float32 may be from the one in 64 bits.
+    """How far a loss in float32 may be from the one computed in 64 bits.
 
-    With unit rows no logit is above the factor exp(scale). It is the sum of `width` rounded products times that factor,
-    which is itself off by the rounding of `scale`: (width + scale + 2) eps factor together. Logarithm and sum of the
-    softmax, and the mean over the rows, add a few eps of numbers that are no larger. A loss is the difference of two.
+    With unit rows, no logit exceeds the factor exp(scale). A logit is the sum of `width` rounded products times that
+    factor, which itself carries the rounding error of `scale`: together (width + scale + 2) eps factor. The logarithm
+    and sum of the softmax and the mean over the rows add a few eps of numbers no larger than that. A loss is the
+    difference of two such terms.
     """
     return 2 * torch.finfo(torch.float32).eps * (math.exp(scale) * (width + scale + 2 + 12) + 16)
 
@@ -254,28 +255,28 @@ def test_loss_in_float64_and_in_chunks(
         options["caption_ids"] = torch.tensor(ids[:pairs])
     if extra is not None:
         options["hard_negatives"] = rows_of("random", extra, width, seed + 2).to(dtype)
-    found = []
+    results = []
     for size in (None, chunk_size):
         inputs = [tensor.clone().requires_grad_() for tensor in (images, texts, torch.tensor(scale))]
         loss = contrastive_loss(*inputs, chunk_size=size, **options)
         assert loss.dtype == torch.float32
         assert loss.shape == ()
-        found.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+        results.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
     bound = rounding(scale, width)
-    for plain, chunked in zip(*found, strict=True):
+    for plain, chunked in zip(*results, strict=True):
         assert plain.isfinite().all()
-        # A gradient multiplies what the softmax is off by; it is added up in the precision of the input.
+        # A gradient multiplies the error of the softmax, and is summed in the precision of the input.
         sums = torch.finfo(plain.dtype).eps * math.exp(scale) * (pairs + 1)
         torch.testing.assert_close(chunked, plain, atol=math.exp(scale) * bound + sums, rtol=0)
-    loss = found[0][0]
-    wanted = loop_loss(images, texts, torch.tensor(scale), ids or range(pairs), options.get("hard_negatives"))
-    assert loss.item() == pytest.approx(wanted, abs=bound)
+    loss = results[0][0]
+    expected = loop_loss(images, texts, torch.tensor(scale), ids or range(pairs), options.get("hard_negatives"))
+    assert loss.item() == pytest.approx(expected, abs=bound)
     assert loss >= -bound
     if ids is None and extra is None:
         logits = math.exp(scale) * images.float() @ texts.float().T
         right = torch.arange(pairs)
-        theirs = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-        torch.testing.assert_close(loss, theirs, atol=2 * bound, rtol=0)
+        reference = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        torch.testing.assert_close(loss, reference, atol=2 * bound, rtol=0)
 
 
 @given(st.data(), st.sampled_from([contrastive_loss, sigmoid_loss]), DTYPES)
@@ -284,17 +285,17 @@ def test_any_shapes_have_a_loss_or_one_error(
 ) -> None:
     fits = [dtype.is_floating_point]
 
-    def drawn(usual: list[int], dtype: torch.dtype = dtype) -> Tensor:
-        shape = data.draw(st.just(usual) | st.just(usual) | SHAPES)
-        fits.append(shape == usual)
+    def draw_zeros(valid: list[int], dtype: torch.dtype = dtype) -> Tensor:
+        shape = data.draw(st.just(valid) | st.just(valid) | SHAPES)
+        fits.append(shape == valid)
         return torch.zeros(shape, dtype=dtype)
 
-    images, texts, scale = drawn([2, 3]), drawn([2, 3]), drawn([], torch.float32)
+    images, texts, scale = draw_zeros([2, 3]), draw_zeros([2, 3]), draw_zeros([], torch.float32)
     options: dict[str, Any] = {"logit_bias": torch.tensor(-10.0)}
     if loss_of is contrastive_loss:
         options = {
-            "caption_ids": drawn([2]) if data.draw(st.booleans()) else None,
-            "hard_negatives": drawn([1, 3]) if data.draw(st.booleans()) else None,
+            "caption_ids": draw_zeros([2]) if data.draw(st.booleans()) else None,
+            "hard_negatives": draw_zeros([1, 3]) if data.draw(st.booleans()) else None,
             "chunk_size": data.draw(st.none() | st.integers(-1, 3)),
         }
         fits.append(options["chunk_size"] is None or options["chunk_size"] >= 1)
@@ -309,10 +310,11 @@ def test_any_shapes_have_a_loss_or_one_error(
 
 @given(KINDS, KINDS, st.integers(1, 5), st.integers(1, 8), st.floats(1e-30, 1e30), FLOATS)
 def test_cosines_lie_between_minus_1_and_1(
-    kind: str, other: str, count: int, width: int, size: float, dtype: torch.dtype
+    image_kind: str, text_kind: str, count: int, width: int, size: float, dtype: torch.dtype
 ) -> None:
-    most = min(1e30, torch.finfo(dtype).max)
-    images, texts = (rows_of(kind, count, width, 0) * size).clamp(-most, most), rows_of(other, count, width, 1)
+    limit = min(1e30, torch.finfo(dtype).max)
+    images = (rows_of(image_kind, count, width, 0) * size).clamp(-limit, limit)
+    texts = rows_of(text_kind, count, width, 1)
     cosines = compute_similarity(images.to(dtype), texts.to(dtype))
     assert cosines.dtype == torch.float32
     assert cosines.abs().nan_to_num(9).max() <= 1 + (width + 4) * torch.finfo(torch.float32).eps
@@ -322,7 +324,7 @@ def test_cosines_lie_between_minus_1_and_1(
 
 
 class Recorder:
-    """Keeps what pytest reports of each property."""
+    """Keeps pytest's report for each property."""
 
     def __init__(self) -> None:
         self.reports: list[pytest.TestReport] = []
