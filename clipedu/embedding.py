@@ -33,11 +33,11 @@ def embed_images(model: CLIP, images: Tensor | Pictures) -> Tensor:
 def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -> Tensor:
     """Embeddings `[T, E]` on the CPU."""
     device = model.logit_scale.device
-    # Texts of similar length go together: less padding, half the time.
+    # Batches of texts of similar length need less padding and half the time.
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     embedding = torch.empty(len(texts), model.shared_embedding_dim)
     for batch in in_order(len(texts), BATCH_SIZE):
-        indices = [by_length[place] for place in batch]
+        indices = [by_length[position] for position in batch]
         tokens = tokenizer([texts[index] for index in indices], padding="longest")
         features = model.get_text_features(tokens["input_ids"].to(device), tokens["attention_mask"].to(device))
         embedding[indices] = features.cpu()
@@ -45,7 +45,7 @@ def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -
 
 
 def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
-    """What the model is fed with: the dataset's pictures at its size, or features if its encoder is frozen."""
+    """The model's inputs: the dataset's pictures at its size, or features if its encoder is frozen."""
     if model.image_encoder.frozen:
         return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size)
     return dataset.pictures(model.image_size)
@@ -71,7 +71,7 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
     parts = []
     bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
     with inference(encoder), bar:
-        for start in range(0, len(paths), 1024):  # decoded a part at a time, to bound the memory
+        for start in range(0, len(paths), 1024):  # decoded in parts, to limit memory
             pictures = open_pictures(paths[start : start + 1024], image_size)
             for images in image_batches(pictures, in_order(len(pictures), 64)):
                 parts.append(encoder(images.to(device)).float().cpu())

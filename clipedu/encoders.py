@@ -29,8 +29,8 @@ class ImageEncoder(nn.Module):
         pretrained: start from ImageNet weights instead of random ones.
 
     Raises:
-        ValueError: an unknown `model_name`.
-        PretrainedWeightsUnavailable: the weights cannot be had here. Random weights are never used instead.
+        ValueError: `model_name` is unknown.
+        PretrainedWeightsUnavailable: the weights are not available here. Random weights are never used instead.
     """
 
     def __init__(self, model_name: str = "resnet18", pretrained: bool = True) -> None:
@@ -57,7 +57,7 @@ class ImageEncoder(nn.Module):
         return self.model(images.contiguous(memory_format=torch.channels_last))
 
     def freeze(self) -> ImageEncoder:
-        """Keep every weight and every batch-norm statistic as it is, whatever `train()` sets later."""
+        """Fix all weights and batch-norm statistics, even if `train()` is called later."""
         self.frozen = True
         self.requires_grad_(False)
         return self.train(False)
@@ -76,10 +76,10 @@ def _resnet(model_name: str, pretrained: bool) -> nn.Module:
             raise PretrainedWeightsUnavailable(
                 f"取不到 {model_name} 的预训练权重（{error}）。请联网后重试；"
                 "或用 efficientnet_lite0（权重随包安装），或用 --pretrained none 从零训练。",
-                f"the pretrained weights of {model_name} cannot be had ({error}). Try again with a network, "
-                "use efficientnet_lite0 (its weights come with a package), or train from scratch: --pretrained none",
+                f"the pretrained weights of {model_name} are not available ({error}). Try again when online, "
+                "use efficientnet_lite0 (its weights come in a package), or train from scratch: --pretrained none",
             ) from error
-    network.fc = nn.Identity()  # we want a description, not one of 1,000 answers
+    network.fc = nn.Identity()  # we want the features, not the 1,000 classes
     return network
 
 
@@ -116,14 +116,14 @@ def _lite0_weights_file() -> Path:
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """All that `ImageEncoder` and training need to know of a network; a new one is one entry below.
+    """Everything that `ImageEncoder` and training need to know about a network; to add one, add an entry below.
 
     Attributes:
-        build: the network without its classifier, `[B, 3, H, W]` to `[B, output_dim]`; its argument says whether the
-            weights are ImageNet's.
-        output_dim: how many features it gives.
+        build: the network without its classifier, `[B, 3, H, W]` to `[B, output_dim]`; its argument says whether to
+            load ImageNet weights.
+        output_dim: how many features it returns.
         mean, std: by channel, of the pictures that its weights were trained on, which had values from 0 to 1.
-        bf16_pays_on_cpu: whether bf16 was seen to be faster on a processor that has instructions for it.
+        bf16_pays_on_cpu: whether bf16 was measured to be faster on a processor with bf16 instructions.
     """
 
     build: Callable[[bool], nn.Module]
@@ -145,22 +145,22 @@ IMAGE_ENCODERS = {
 
 
 class TextEncoder(nn.Module):
-    """A small bidirectional Transformer; one vector of its output stands for the sentence.
+    """A small bidirectional Transformer; its output is pooled into one vector per sentence.
 
     Args:
         vocab_size: number of token ids.
         hidden_size: width D of every layer and of the output; a multiple of `num_heads`.
         num_layers: Transformer blocks.
-        dropout: share of activations dropped in training.
+        dropout: fraction of activations dropped in training.
         num_heads: attention heads of each block.
         pooling: `cls` takes the output at `[CLS]`, the first position; `mean` averages over the tokens without the
-            padding, which learns faster on small data.
+            padding and learns faster on small data.
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument is outside its range.
 
     Initialisation follows OpenAI's text model (Radford et al. 2021 and its published code): PyTorch's default
-    N(0, 1) embeddings would drown what `[CLS]` takes from the other tokens.
+    N(0, 1) embeddings would drown out what `[CLS]` takes from the other tokens.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class TextEncoder(nn.Module):
         Padding never changes the result, so a batch need only be as wide as its longest text.
 
         Raises:
-            ValueError: more than 77 tokens.
+            ValueError: there are more than 77 tokens.
         """
         length = input_ids.shape[1]
         if length > MAX_TEXT_LENGTH:

@@ -1,4 +1,4 @@
-"""How good is a model? Retrieval in both directions, and classification without training (zero-shot)."""
+"""How good is a model? Retrieval in both directions, and zero-shot classification."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TEMPLATES = {"en": ("{}", "a {}"), "zh": ("{}", "一个{}")}
 
 
 def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Share of queries whose right answer ranks among the first k.
+    """Share of queries whose correct answer ranks among the first k.
 
-    An image may have several captions: image -> text counts as right if any of them ranks within k, and text -> image
-    asks with each of them. Ties count against the model (a collapsed model, with all similarities equal, scores 0 and
-    not 1), and so does NaN.
+    An image may have several captions: image -> text is correct if any of them ranks within k, and text -> image
+    uses each of them as a query. Ties count against the model (a collapsed model, with all similarities equal, scores
+    0, not 1), and so does NaN.
 
     Args:
         similarity: `[I, T]`.
@@ -35,7 +35,7 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
         `i2t_R@k` and `t2i_R@k` as fractions.
 
     Raises:
-        ValueError: a similarity or a text_to_image other than described above.
+        ValueError: `similarity` or `text_to_image` is not as described above.
     """
     images, texts = similarity.shape if similarity.ndim == 2 else (0, 0)
     fits = images > 0 and similarity.is_floating_point() and text_to_image.dtype == torch.int64
@@ -46,7 +46,7 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
         )
     own = text_to_image == torch.arange(images)[:, None]  # (I, T)
     best_own = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
-    image_rank = (~(similarity < best_own) & ~own).sum(dim=1)  # how many other captions are at least as near
+    image_rank = (~(similarity < best_own) & ~own).sum(dim=1)  # how many captions of other images are at least as near
     right = similarity[text_to_image, torch.arange(texts)]
     text_rank = (~(similarity < right)).sum(dim=0) - 1  # minus itself
     recall = {f"i2t_R@{k}": (image_rank < k).float().mean().item() for k in ks}
@@ -60,7 +60,7 @@ def zero_shot_classify(
     class_names: Sequence[str],
     templates: Sequence[str] = TEMPLATES["en"],
 ) -> Tensor:
-    """Probability of every class for every picture, `[N, C]`, from the classes' names alone.
+    """Probability of every class for every picture, `[N, C]`, from the class names alone.
 
     Each name is put into every template; the embeddings of the sentences are averaged and scaled back to length 1
     (Radford et al. 2021, section 3.1.4).
@@ -85,7 +85,7 @@ def evaluate(
     """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
 
     Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`, beside
-    `zero_shot_chance`. All values are fractions. `images` are those of `model_inputs`, if they are at hand already.
+    `zero_shot_chance`. All values are fractions. `images` is the result of `model_inputs`, if already computed.
     """
     images = model_inputs(model, dataset) if images is None else images
     image_embedding = embed_images(model, images)

@@ -1,4 +1,4 @@
-"""The contrastive loss of CLIP (Radford et al. 2021, figure 3), and what large or repetitive batches need from it."""
+"""The contrastive loss of CLIP (Radford et al. 2021, figure 3), with options for large or repetitive batches."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def contrastive_loss(
         image_embedding: `[B, E]`, rows of length 1.
         text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
-        caption_ids: `[B]` int64; rows with equal ids share a caption and are right answers for each other, not false
-            negatives: the loss takes the probability of all of them together (Miech et al. 2020, MIL-NCE). Spreading
-            the targets evenly over them instead would change nothing, see notebook 04.
-        hard_negatives: `[M, E]`, more texts, which belong to none of the images; they join the wrong answers of
+        caption_ids: `[B]` int64; rows with equal ids share a caption and are correct answers for each other, not false
+            negatives: the loss adds up their probabilities (Miech et al. 2020, MIL-NCE). Spreading the targets evenly
+            over them instead would change nothing, see notebook 04.
+        hard_negatives: `[M, E]`, additional texts that belong to none of the images; they are wrong answers for
             every image.
         chunk_size: compute that many rows at a time, and again in the backward pass: memory B * chunk_size instead
             of B * B, same value and gradient.
-        gather: take the negatives of all processes (torch.distributed). Each process returns its own share; the mean
+        gather: use the negatives of all processes (torch.distributed). Each process returns its own share; the mean
             of the shares over processes is the loss of the whole batch, and the same holds for their gradients.
 
     Returns:
         A float32 scalar with gradient.
 
     Raises:
-        ValueError: shapes that do not fit together, or a chunk_size below 1.
+        ValueError: the shapes do not fit together, or `chunk_size` is below 1.
     """
     _check_shapes(image_embedding, text_embedding, logit_scale, caption_ids, hard_negatives)
     if chunk_size is not None and chunk_size < 1:
@@ -74,9 +74,9 @@ def contrastive_loss(
 
 
 def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
-    """Every image-text pair judged by itself: do the two belong together? (Zhai et al. 2023, SigLIP, section 3.2)
+    """Judge each image-text pair on its own: do the two belong together? (Zhai et al. 2023, SigLIP, section 3.2)
 
-    There is no softmax, so no pair needs the rest of the batch. The bias starts near -10, since most pairs do not
+    There is no softmax, so no pair depends on the rest of the batch. The bias starts near -10, since most pairs do not
     belong together.
 
     Args:
@@ -89,7 +89,7 @@ def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: T
         A float32 scalar with gradient: summed over all B * B pairs, divided by B.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     _check_shapes(image_embedding, text_embedding, logit_scale)
     with torch.autocast(image_embedding.device.type, enabled=False):
@@ -105,7 +105,7 @@ def _check_shapes(
     caption_ids: Tensor | None = None,
     hard_negatives: Tensor | None = None,
 ) -> None:
-    """ValueError where shapes do not fit together: PyTorch would broadcast some of them silently."""
+    """Raise ValueError if the shapes do not fit together: PyTorch would broadcast some of them silently."""
     shape = image_embedding.shape
     if text_embedding.shape != shape or len(shape) != 2 or not len(image_embedding):
         raise ValueError(f"both embeddings must be [B, E], not {list(shape)} and {list(text_embedding.shape)}")
@@ -120,23 +120,23 @@ def _check_shapes(
 
 
 def _cross_entropy(logits: Tensor, right: Tensor, caption_ids: Tensor | None) -> Tensor:
-    """Summed over the rows of `logits`; `right` holds the column of each row's own partner."""
+    """Summed over the rows of `logits`; `right` is the column of each row's own pair."""
     if caption_ids is None:
         return F.cross_entropy(logits, right, reduction="sum")
-    equal = caption_ids[right, None] == caption_ids  # (b, N), where the captions are the same
+    equal = caption_ids[right, None] == caption_ids  # (b, N), true where the captions are the same
     is_right = F.pad(equal, (0, logits.shape[1] - len(caption_ids)))  # no hard negative is right
     return (logits.logsumexp(dim=1) - logits.masked_fill(~is_right, -torch.inf).logsumexp(dim=1)).sum()
 
 
 def _gather(rows: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks."""
-    everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, rows.contiguous())
-    return torch.cat(everyone)
+    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, rows.contiguous())
+    return torch.cat(gathered)
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """`_gather` with a backward pass that brings each process the gradients that all others have for its rows."""
+    """`_gather` whose backward pass gives each process the summed gradients of all processes for its rows."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:

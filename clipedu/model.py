@@ -17,9 +17,9 @@ FROZEN_DROPOUT = 0.2
 
 
 class CLIP(nn.Module):
-    """Pictures and sentences as unit vectors of one space (Radford et al. 2021, figure 3).
+    """Maps pictures and sentences to unit vectors in one space (Radford et al. 2021, figure 3).
 
-    The projections are linear only, as in the paper (section 2.3).
+    The projections are purely linear, as in the paper (section 2.3).
 
     Args:
         image_encoder: `[B, 3, H, W]` to `[B, image_encoder.output_dim]`.
@@ -28,7 +28,7 @@ class CLIP(nn.Module):
         image_size: side in px of the square pictures that the model is meant for; `train` sets it.
 
     Raises:
-        ValueError: a shared_embedding_dim below 1.
+        ValueError: `shared_embedding_dim` is below 1.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CLIP(nn.Module):
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeddings `[B, E]` of the pictures (or features), with gradient."""
         features = images if images.ndim == 2 else self.image_encoder(images)
-        # A frozen encoder gives the same features every epoch; dropping some of them keeps the rest from memorising.
+        # A frozen encoder gives the same features every epoch; dropout keeps the rest from memorising them.
         features = F.dropout(features, FROZEN_DROPOUT, self.training and self.image_encoder.frozen)
         return F.normalize(self.image_projection(features).float(), dim=-1)
 
@@ -71,12 +71,12 @@ class CLIP(nn.Module):
         return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)
 
     def get_image_features(self, images: Tensor) -> Tensor:
-        """Embeddings `[B, E]` for use: no gradient, no dropout, batch norm with its running statistics."""
+        """Embeddings `[B, E]` for inference: no gradient, no dropout, batch norm with its running statistics."""
         with inference(self):
             return self.encode_images(images)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embeddings `[B, E]` for use: no gradient, no dropout."""
+        """Embeddings `[B, E]` for inference: no gradient, no dropout."""
         with inference(self):
             return self.encode_texts(input_ids, attention_mask)
 
@@ -91,7 +91,7 @@ class CLIP(nn.Module):
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside the block; afterwards every module has its former mode back."""
+    """Evaluation mode without gradients inside the block; afterwards every module returns to its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""What decides a run besides model and data: settings, optimizer, learning-rate schedule, precision."""
+"""What determines a run besides model and data: settings, optimizer, learning-rate schedule, precision."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What decides a run besides model and data. The same config gives the same run.
+    """What determines a run besides model and data. The same config gives the same run.
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pairs per step, over all processes together.
         lr: peak learning rate, reached after `warmup` (a fraction of all steps), then a cosine down to 0.
-        image_lr_scale: the image encoder's share of `lr`; a pretrained one may need less than 1.
+        image_lr_scale: the image encoder's learning rate relative to `lr`; a pretrained one may need less than 1.
         weight_decay: of AdamW, on matrices only.
-        clip_norm: the gradient's norm is cut to this.
+        clip_norm: the gradient's norm is clipped to this.
         image_size: side of the pictures in px.
-        seed: of the order of the data and of dropout; the command line also gives it to the dataset, for the captions.
-        device: `auto`, or as torch names it.
-        precision: `fp32`, `bf16`, `fp16`; `auto` takes bf16 where that is faster, else fp16 on CUDA, else fp32.
+        seed: for the data order and dropout; the command line also passes it to the dataset, for the captions.
+        device: `auto`, or a torch device name.
+        precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where that is faster, else fp16 on CUDA, else fp32.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: a value is outside its range.
     """
 
     epochs: int = 10
@@ -57,7 +57,7 @@ class TrainConfig:
             "epochs": (1, 10**6),
             "batch_size": (2, 10**6),
             "image_size": (IMAGE_SIZES[0], IMAGE_SIZES[-1]),
-            "seed": (0, 2**32 - 1),  # torch's seeds end at 64 bits, and a run multiplies its own
+            "seed": (0, 2**32 - 1),  # torch's seeds have at most 64 bits, and a run multiplies this one
             **dict.fromkeys(("lr", "image_lr_scale", "weight_decay", "clip_norm"), (0, 10**6)),
         }
         for name, (least, most) in limits.items():
@@ -65,18 +65,18 @@ class TrainConfig:
             if not least <= value <= most:  # NaN is not within any limits either
                 raise ConfigError(
                     f"{name}={value} 无效：应在 {least} 与 {most} 之间",
-                    f"{name}={value} makes no sense: it must be between {least} and {most}",
+                    f"{name}={value} is invalid: it must be between {least} and {most}",
                 )
         if self.precision not in PRECISIONS or not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"precision={self.precision!r} 或 warmup={self.warmup} 无效",
-                f"precision={self.precision!r} or warmup={self.warmup} makes no sense",
+                f"precision={self.precision!r} or warmup={self.warmup} is invalid",
             )
 
 
 @dataclass
 class OptimizationState:
-    """What a training step changes besides the model: AdamW's averages, the schedule's place, fp16's loss scale."""
+    """What a training step changes besides the model: AdamW's averages, the schedule's position, fp16's loss scale."""
 
     optimizer: Optimizer
     scheduler: LambdaLR
@@ -105,11 +105,11 @@ class OptimizationState:
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Take up what `state_dict` returned; ValueError where it belongs to a model of another size."""
+        """Restore what `state_dict` returned; ValueError if it belongs to a model of another size."""
         self.optimizer.load_state_dict(content["optimizer"])  # compares the number of tensors, not their sizes
         for weights, averages in self.optimizer.state.items():
             if any(tensor.shape not in (weights.shape, ()) for tensor in averages.values()):
-                raise ValueError("the optimizer's sizes are not the model's")
+                raise ValueError("the optimizer's sizes do not match the model's")
         self.scheduler.load_state_dict(content["scheduler"])
         self.scaler.load_state_dict(content["scaler"])
 
@@ -117,8 +117,8 @@ class OptimizationState:
 def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
     """AdamW without weight decay on biases, norms and `logit_scale` (chosen by shape) and on position embeddings.
 
-    The image encoder learns at `config.image_lr_scale` times the rate of everything else; the first
-    group has the latter.
+    The image encoder's learning rate is `config.image_lr_scale * config.lr`; all others learn at `config.lr`, which is
+    also the rate of the first group.
     """
     positions, image_encoder = model.text_encoder.position_embedding.weight, set(model.image_encoder.parameters())
     groups: dict[tuple[float, float], list[Parameter]] = {}
@@ -148,8 +148,8 @@ def choose_precision(name: str, device: torch.device, image_encoder: str = "resn
     if name == "auto" and device.type == "cuda":
         name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     elif name == "auto":
-        pays = device.type == "cpu" and IMAGE_ENCODERS[image_encoder].bf16_pays_on_cpu and _cpu_has_bf16()
-        name = "bf16" if pays else "fp32"
+        is_faster = device.type == "cpu" and IMAGE_ENCODERS[image_encoder].bf16_pays_on_cpu and _cpu_has_bf16()
+        name = "bf16" if is_faster else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 

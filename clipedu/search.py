@@ -1,4 +1,4 @@
-"""Finding pictures by sentences, over a folder of one's own photos."""
+"""Searching a folder of photos with sentences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageIndex:
     The image encoder's output is kept on disk: a second index over the same pictures is quick.
 
     Raises:
-        DatasetError: there is no such folder, or no readable picture in it.
+        DatasetError: the folder does not exist or has no readable pictures.
     """
 
     def __init__(self, model: CLIP, tokenizer: SimpleTokenizer, folder: str | Path) -> None:
@@ -40,16 +40,16 @@ class ImageIndex:
         self.embedding = embed_images(model, features)  # (N, E)
 
     def search(self, sentence: str, top: int = 5) -> list[Hit]:
-        """The `top` pictures nearest to the sentence, the nearest first."""
-        similarity, found = nearest(self.embedding, embed_texts(self.model, self.tokenizer, [sentence]), top)
+        """The `top` pictures nearest to the sentence, nearest first."""
+        similarity, indices = nearest(self.embedding, embed_texts(self.model, self.tokenizer, [sentence]), top)
         return [
             Hit(self.paths[index], value)
-            for value, index in zip(similarity[0].tolist(), found[0].tolist(), strict=True)
+            for value, index in zip(similarity[0].tolist(), indices[0].tolist(), strict=True)
         ]
 
 
 def nearest(embedding: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """The `top` rows of `embedding` nearest to each query, the nearest first: their cosines and indices, `[Q, top]`.
+    """The `top` rows of `embedding` nearest to each query, nearest first: their cosines and indices, `[Q, top]`.
 
     `embedding` `[N, E]` and `queries` `[Q, E]` have rows of length 1, as CLIP makes them: the cosine is the product.
     """
@@ -58,12 +58,12 @@ def nearest(embedding: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tenso
 
 
 def readable_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folder's pictures in order of their names, and those left out because they are damaged."""
+    """The folder's pictures sorted by path, and those left out because they are damaged."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} 不是文件夹", f"{folder} is not a folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-    broken = broken_pictures(found)
-    good = [path for path in found if path not in broken]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    broken = broken_pictures(paths)
+    good = [path for path in paths if path not in broken]
     if not good:
         raise DatasetError(
             f"{folder} 里没有能读的图片（{len(broken)} 张损坏）",

@@ -30,15 +30,15 @@ class SimpleTokenizer:
     `[PAD]=0 [UNK]=1 [CLS]=2 [SEP]=3`; the words follow, the most frequent first.
 
     Args:
-        vocab_size: how many ids there may be at most, the special tokens included.
+        vocab_size: maximum number of ids, including the special tokens.
 
     Raises:
-        ValueError: a vocab_size that leaves no room for a word.
+        ValueError: `vocab_size` leaves no room for a word.
     """
 
     def __init__(self, vocab_size: int = 5000) -> None:
         if vocab_size <= len(SPECIAL_TOKENS):
-            raise ValueError(f"vocab_size={vocab_size} leaves no room for a word beside the four special tokens")
+            raise ValueError(f"vocab_size={vocab_size} leaves no room for words besides the four special tokens")
         self.vocab_size = vocab_size
         self.id_to_token: list[str] = []
         self.token_to_id: dict[str, int] = {}
@@ -72,10 +72,10 @@ class SimpleTokenizer:
         """Lower-case words without punctuation ("Don't!" -> dont); every Chinese character on its own."""
         if not isinstance(text, str):
             raise TypeError(f"a text must be a str, not {type(text).__name__}")
-        # NFKC makes full-width letters and digits, as Chinese keyboards produce them, plain ones.
+        # NFKC turns full-width letters and digits, as Chinese keyboards produce them, into plain ones.
         text = unicodedata.normalize("NFKC", text).lower()
         text = _APOSTROPHES.sub("", text)
-        return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: neighbours may now join into one letter
+        return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: neighbours may now form one letter
 
     def encode(self, text: str) -> list[int]:
         """`[CLS] words [SEP]` as ids, without padding or truncation."""
@@ -94,21 +94,21 @@ class SimpleTokenizer:
         max_length: int = 77,
         return_tensors: str | None = "pt",
     ) -> dict[str, Any]:
-        """Encode one text (a batch of 1) or several, by the convention of the transformers library.
+        """Encode one text (a batch of 1) or several, following the conventions of the transformers library.
 
         Args:
             truncation: cut texts longer than `max_length`; `[SEP]` stays the last id.
             padding: fill with `[PAD]` to `"max_length"`, to the `"longest"` text given, or not at all (False).
-            max_length: in tokens, `[CLS]` and `[SEP]` included.
+            max_length: in tokens, including `[CLS]` and `[SEP]`.
             return_tensors: `"pt"` for int64 tensors `[B, T]`, None for lists.
 
         Returns:
             `input_ids` and `attention_mask` (1 for tokens, 0 for padding).
 
         Raises:
-            TokenizerError: no vocabulary yet.
-            TypeError: something that is not a str.
-            ValueError: an argument outside those named above; rows of unequal length as a tensor.
+            TokenizerError: there is no vocabulary yet.
+            TypeError: a text is not a str.
+            ValueError: an argument is not one of those named above, or a tensor's rows would differ in length.
         """
         if padding not in ("max_length", "longest", False) or return_tensors not in ("pt", None) or max_length < 2:
             raise ValueError(
@@ -124,7 +124,7 @@ class SimpleTokenizer:
             return {"input_ids": input_ids, "attention_mask": attention_mask}
         if len({len(row) for row in input_ids}) > 1:
             raise ValueError(
-                "rows of different lengths do not make a tensor: use padding='longest' and keep truncation=True"
+                "rows of different lengths cannot form a tensor: use padding='longest' and keep truncation=True"
             )
         shape = len(rows), len(input_ids[0]) if rows else width
         tensors = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -134,14 +134,14 @@ class SimpleTokenizer:
         """The text of `ids` without `[PAD]`, `[CLS]`, `[SEP]`; no spaces beside Chinese characters.
 
         Raises:
-            ValueError: an id that is not in the vocabulary.
+            ValueError: an id is not in the vocabulary.
         """
         text = ""
         for index in ids.tolist() if isinstance(ids, torch.Tensor) else ids:
             if index in (PAD, CLS, SEP):
                 continue
             if not 0 <= index < len(self):
-                raise ValueError(f"id {index} is not in the vocabulary of {len(self)}: is it another tokenizer's?")
+                raise ValueError(f"id {index} is not in the vocabulary of {len(self)}: is it from another tokenizer?")
             token = self.id_to_token[index]
             no_space = not text or _IS_HAN.match(token) or _IS_HAN.match(text[-1])
             text += token if no_space else f" {token}"
@@ -153,7 +153,7 @@ class SimpleTokenizer:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SimpleTokenizer:
-        """The tokenizer of what `to_dict` returned; TokenizerError if that is damaged."""
+        """The tokenizer that `to_dict` described; TokenizerError if `content` is damaged."""
         try:
             words, vocab_size = content["words"], content["vocab_size"]
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -161,7 +161,7 @@ class SimpleTokenizer:
             if len({*words, *SPECIAL_TOKENS}) != len(words) + len(SPECIAL_TOKENS):
                 raise ValueError("a word occurs twice")
             if not isinstance(vocab_size, int) or vocab_size < len(words) + len(SPECIAL_TOKENS):
-                raise ValueError(f"vocab_size={vocab_size!r:.40} does not hold {len(words)} words")
+                raise ValueError(f"vocab_size={vocab_size!r:.40} is too small for {len(words)} words")
             tokenizer = cls(vocab_size)
         except (KeyError, TypeError, ValueError) as error:
             raise TokenizerError(f"词表已损坏：{error}", f"the vocabulary is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""Training, in pieces that can be read and called: one step, then the loop around it."""
+"""Training, in pieces that can be read and called separately: one step, then the loop around it."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def train_step(
 
     Args:
         model: in training mode; its weights are changed.
-        state: optimizer, schedule and scaler, which are changed too; the precision of the forward pass.
-        images: uint8 `[B, 3, S, S]`, or features `[B, D]`; like all tensors here on the model's device.
+        state: optimizer, schedule and scaler, also changed; and the precision of the forward pass.
+        images: uint8 `[B, 3, S, S]`, or features `[B, D]`; on the model's device, like all tensors here.
         input_ids, attention_mask: int64 `[B, T]`, as the tokenizer makes them.
         caption_ids: int64 `[B]`, equal for equal captions; see `contrastive_loss`.
-        clip_norm: the gradient's norm is cut to this.
+        clip_norm: the gradient's norm is clipped to this.
         parallel: the same model, wrapped to train in several processes.
 
     Returns:
@@ -113,19 +113,19 @@ def train(
         quiet: print nothing and show no progress bar.
 
     Raises:
-        TrainingError: fewer than two pairs; a loss or weights that are not finite (the last good checkpoint stays).
-        CheckpointError: `run_dir` holds a run with other settings or other data, or another process trains there.
+        TrainingError: fewer than two pairs, or a loss or weights that are not finite (the last good checkpoint stays).
+        CheckpointError: `run_dir` contains a run with other settings or data, or another process is training there.
 
     Ctrl-C ends training early: finished epochs are kept and returned.
     """
-    tell: Callable[[str], None] = (lambda _: None) if quiet else say
+    report: Callable[[str], None] = (lambda _: None) if quiet else say
     rank, processes = rank_and_processes()
     model.to(choose_device(config.device))
     model.image_size = config.image_size
     batch_size = fitting_batch_size(len(train_set), config.batch_size, processes)
     if batch_size != config.batch_size:
         pairs = len(train_set)
-        tell(
+        report(
             f"批次 {config.batch_size} 改为 {batch_size}（共 {pairs} 对）| "
             f"batch size {config.batch_size} becomes {batch_size} ({pairs} pairs)"
         )
@@ -138,11 +138,11 @@ def train(
     with only_writer(folder) if folder and rank == 0 else nullcontext():
         history = resume(folder, model, state, identity, config.epochs) if folder else []
         if history:
-            tell(f"从第 {len(history)} 轮之后继续 | going on after epoch {len(history)} ({folder})")
+            report(f"从第 {len(history)} 轮之后继续 | resuming after epoch {len(history)} ({folder})")
         try:
             for epoch in range(len(history) + 1, config.epochs + 1):
                 start = time.perf_counter()
-                # The seed of every epoch follows from the config: a resumed run repeats the same dropout.
+                # Each epoch's seed is derived from the config, so that a resumed run repeats the same dropout.
                 torch.manual_seed(config.seed * 1_000_003 + epoch * 1_009 + rank)
                 order = {"epoch": epoch, "seed": config.seed, "rank": rank, "processes": processes}
                 loss = train_epoch(
@@ -171,14 +171,14 @@ def train(
                         record["val"] = evaluate(model, tokenizer, val_set, val_images)
                     if folder:
                         save_epoch(folder, model, tokenizer, state, [*history, record], identity, config.epochs)
-                    tell(describe(record, config.epochs))
-                history.append(record)  # not before it is saved: Ctrl-C may come in between
+                    report(describe(record, config.epochs))
+                history.append(record)  # only after saving: Ctrl-C may come in between
                 if processes > 1:
                     dist.barrier()
                 for callback in callbacks:
                     callback.on_epoch(record)
         except KeyboardInterrupt:
-            tell(f"\n已中断，保留了 {len(history)} 轮 | interrupted, {len(history)} epochs are kept")
+            report(f"\n已中断，保留了 {len(history)} 轮 | interrupted, {len(history)} epochs are kept")
     return history
 
 
@@ -195,7 +195,7 @@ def train_epoch(
     callbacks: Sequence[Callback] = (),
     show_bar: bool = False,
 ) -> float:
-    """A step for every batch; returns their mean loss.
+    """Run one step per batch; returns their mean loss.
 
     Args:
         epoch: counted from 1, for the callbacks and the progress bar.
@@ -203,12 +203,12 @@ def train_epoch(
         clip_norm, parallel: see `train_step`.
 
     Raises:
-        TrainingError: a loss, or the weights at the end, are not finite.
+        TrainingError: a loss is not finite, or the weights at the end are not.
     """
     device = model.logit_scale.device
     model.train()
     losses: list[float] = []
-    # disable=None shows the bar only where someone watches.
+    # disable=None shows the bar only on a terminal.
     bar = tqdm(batches, f"epoch {epoch}", steps_per_epoch, leave=False, disable=None if show_bar else True)
     for batch in bar:
         tokens = tokenizer(batch.captions, padding="longest")
@@ -226,18 +226,18 @@ def train_epoch(
         if not math.isfinite(loss):
             raise TrainingError(
                 f"第 {step} 步的损失是 {loss}：请降低 --lr 或检查图片；最近的检查点完好",
-                f"the loss is {loss} at step {step}: lower --lr or look at the pictures; the last checkpoint is intact",
+                f"the loss is {loss} at step {step}: lower --lr or check the pictures; the last checkpoint is intact",
             )
         losses.append(loss)
         scale = model.logit_scale.exp().item()
         bar.set_postfix({"Loss": f"{loss:.3f}", "LR": f"{state.lr:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
         for callback in callbacks:
             callback.on_step({"epoch": epoch, "step": step, "loss": loss, "lr": state.lr, "logit_scale": scale})
-    # A gradient that is not finite in the last step of an epoch shows in no further loss.
+    # A gradient that is not finite in the last step of an epoch does not show in any of its losses.
     if not all(value.isfinite().all() for value in model.state_dict().values()):
         raise TrainingError(
             f"第 {epoch} 轮之后权重里有 NaN 或无穷大：请降低 --lr 或检查图片；最近的检查点完好",
-            f"NaN or infinity in the weights after epoch {epoch}: lower --lr or look at the pictures; "
+            f"NaN or infinity in the weights after epoch {epoch}: lower --lr or check the pictures; "
             "the last checkpoint is intact",
         )
     return sum(losses) / len(losses)
@@ -247,7 +247,7 @@ def fitting_batch_size(pairs: int, wanted: int, processes: int = 1) -> int:
     """`wanted`, or the largest batch size below it that the data allow and that splits evenly over the processes.
 
     Raises:
-        TrainingError: fewer than two pairs for each process.
+        TrainingError: there are fewer than two pairs per process.
     """
     if min(pairs, wanted) < 2 * processes:
         raise TrainingError(

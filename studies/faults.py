@@ -572,7 +572,7 @@ refuse(
 refuse(
     "checkpoints",
     EVALUATE_RUN,
-    "not one of our checkpoints",
+    "not a clipedu checkpoint",
     {
         "weights only": files({BEST: saved({"weight": torch.zeros(2, 2)})}),
         "a tensor": files({BEST: saved(torch.zeros(3))}),

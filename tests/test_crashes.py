@@ -106,7 +106,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: Run, tmp_path: P
     load_model(tmp_path / "run")
     code, printed = finish(start(data_dir, tmp_path / "run"))
     assert code == 0, printed
-    assert "going on after epoch 1" in printed
+    assert "resuming after epoch 1" in printed
     torch.testing.assert_close(state(tmp_path / "run"), expected, rtol=0, atol=0)
     assert not list((tmp_path / "run").rglob(".*.tmp"))
 

@@ -236,10 +236,10 @@ CASES = [
     *(
         refused("dataset.json", name, dataset(content), TRAIN, "data/dataset.json", words)
         for name, content, words in [
-            ("UTF-16", GOOD.encode("utf-16"), "not JSON in UTF-8"),
-            ("trailing comma", f"{GOOD[:-1]},]".encode(), "not JSON in UTF-8"),
-            ("NaN", GOOD.replace('"test"', "NaN", 1).encode(), "NaN is not JSON"),
-            ("deep nesting", b"[" * 100_000, "not JSON in UTF-8"),
+            ("UTF-16", GOOD.encode("utf-16"), "not UTF-8 encoded JSON"),
+            ("trailing comma", f"{GOOD[:-1]},]".encode(), "not UTF-8 encoded JSON"),
+            ("NaN", GOOD.replace('"test"', "NaN", 1).encode(), "NaN is not valid JSON"),
+            ("deep nesting", b"[" * 100_000, "not UTF-8 encoded JSON"),
             ("an object", {}, "list of records"),
             ("a thousand faults", [1] * 1000, "… +980"),
         ]
@@ -281,7 +281,7 @@ CASES = [
             ("a list", '["a", "b"]', "is damaged"),
             ("words that are no strings", '{"vocab_size": 50, "words": ["a", 3]}', "list of strings"),
             ("a word twice", '{"vocab_size": 50, "words": ["a", "b", "a"]}', "twice"),
-            ("size too small for the words", '{"vocab_size": 6, "words": ["a", "b", "c"]}', "does not hold 3 words"),
+            ("size too small for the words", '{"vocab_size": 6, "words": ["a", "b", "c"]}', "is too small for 3 words"),
             ("size too small for any word", '{"vocab_size": 4, "words": []}', "is damaged"),
         ]
     ),
@@ -293,8 +293,8 @@ CASES = [
             ("random bytes", files({BEST: np.random.default_rng(0).bytes(5000)}), "is damaged"),
             ("cut in the middle", files({BEST: saved({"weights": torch.zeros(999)})[:1000]}), "is damaged"),
             ("pickle that runs code", files({BEST: saved({"format": Evil()})}), "is damaged"),
-            ("another program's", files({BEST: saved({"model_state_dict": {}})}), "not one of our checkpoints"),
-            ("another version", files({BEST: saved({"format": "clipedu checkpoint 2"})}), "not one of our checkpoints"),
+            ("another program's", files({BEST: saved({"model_state_dict": {}})}), "not a clipedu checkpoint"),
+            ("another version", files({BEST: saved({"format": "clipedu checkpoint 2"})}), "not a clipedu checkpoint"),
             ("without its vocabulary", checkpoint(vocabulary=None), "no 'vocabulary'"),
             ("a word twice", checkpoint(vocabulary={"words": ["red", "red"]}), "is damaged"),
             ("unknown image encoder", checkpoint(architecture={"image_encoder": "resnet9000"}), "is damaged"),

@@ -1,4 +1,4 @@
-"""What helps to teach and is never needed to train: imported by the notebooks and their tests only."""
+"""Teaching aids, imported only by the notebooks and their tests; training does not need them."""
 
 from clipedu.classroom import checks as check
 from clipedu.classroom import plots

@@ -1,7 +1,7 @@
-"""Run notebooks and save them with their outputs, the same bytes each time: `python -m clipedu.classroom.execute`.
+"""Run notebooks and save them with reproducible outputs: `python -m clipedu.classroom.execute`.
 
-Times, random widget ids and widget states are left out, and printed lines are joined, so that a diff shows what
-changed and nothing else. What a widget would show is kept as the still picture beside it.
+Times, random widget ids and widget states are left out, and printed lines are joined, so that a diff shows only
+real changes. Of each widget, the static view saved with it remains.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(path: Path) -> None:
-    """Run the notebook from top to bottom in its own folder and write it back; not if a cell fails."""
+    """Run the notebook from top to bottom in its own folder and save it, unless a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True, resources=resources)
@@ -30,12 +30,12 @@ def execute(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [_still(output) for output in cell.outputs]
+            cell.outputs = [_without_widget(output) for output in cell.outputs]
     with whole_file(path) as temporary:
         nbformat.write(notebook, temporary)
 
 
-def _still(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def _without_widget(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     output.get("data", {}).pop(WIDGET, None)
     return output
 

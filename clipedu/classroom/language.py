@@ -1,4 +1,4 @@
-"""中文 + English, or one of them: a switch for the whole notebook."""
+"""A language switch for the whole notebook: 中文 + English, or only one of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import ipywidgets
 
-CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # what the button says -> the language it hides
+CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # button label -> the language that it hides
 
 
 class LanguageSwitch(ipywidgets.VBox):
-    """Three buttons; a style sheet hides the blocks `<div lang="...">` of the language not chosen."""
+    """Three buttons; a style sheet hides every `<div lang="...">` of the language not chosen."""
 
     def __init__(self) -> None:
         self.buttons = ipywidgets.ToggleButtons(options=list(CHOICES), style={"button_width": "10em"})
@@ -22,9 +22,9 @@ class LanguageSwitch(ipywidgets.VBox):
 
     def _hide(self, _: Any) -> None:
         hidden = CHOICES[self.buttons.value]
-        # In JupyterLab only the notebook that holds this switch, for several may be open in one page.
-        places = f".jp-Notebook:has(.{self.mark})", "body:not(:has(.jp-Notebook))"
-        selectors = ", ".join(f'{place} div[lang="{hidden}"]' for place in places)
+        # JupyterLab may show several notebooks in one page: hide only in the one with this switch.
+        scopes = f".jp-Notebook:has(.{self.mark})", "body:not(:has(.jp-Notebook))"
+        selectors = ", ".join(f'{scope} div[lang="{hidden}"]' for scope in scopes)
         self.sheet.value = f"<style>{selectors} {{ display: none }}</style>" if hidden else ""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -33,5 +33,5 @@ class LanguageSwitch(ipywidgets.VBox):
 
 
 def language_switch() -> LanguageSwitch:
-    """Choose the notebook's language: 中文 + English | 中文 | English. It works at once, without a restart."""
+    """Choose the notebook's language: 中文 + English | 中文 | English. It takes effect at once, without a restart."""
     return LanguageSwitch()

@@ -1,4 +1,4 @@
-"""What the notebooks start from: data, the same eight pairs, a model trained in a minute, a look at the computer."""
+"""Where the notebooks start: sample data, the same eight pairs, a model trained in a minute, an environment check."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ from clipedu.training import Callback, train
 
 
 def _run_dir() -> Path:
-    """In the project; in the reader's cache where the project is shared, can only be read, and holds no such run."""
-    ours = ROOT / "runs" / "classroom"
-    nearest = next(folder for folder in (ours, *ours.parents) if folder.is_dir())
-    return ours if (ours / "losses.json").is_file() or os.access(nearest, os.W_OK) else cache_folder() / "classroom"
+    """In the project, or in the user's cache if the project is read-only and does not contain a finished run."""
+    shared = ROOT / "runs" / "classroom"
+    existing = next(folder for folder in (shared, *shared.parents) if folder.is_dir())
+    usable = (shared / "losses.json").is_file() or os.access(existing, os.W_OK)
+    return shared if usable else cache_folder() / "classroom"
 
 
 RUN_DIR = _run_dir()
-_EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # of the test split: four with one object, four with two
+_EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # numbers of test pictures: four with one object, four with two
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Example:
 
 
 def sample_data() -> Path:
-    """The folder of the drawn scenes.
+    """The folder with the drawn scenes.
 
     Raises:
-        DatasetError: it is not there; the message says how to draw it.
+        DatasetError: the folder is missing; the message says how to create it.
     """
     folder = ROOT / "sample_data"
     if not (folder / "dataset.json").is_file():
@@ -70,26 +71,26 @@ def sample_data() -> Path:
 
 
 def eight_pairs() -> list[Example]:
-    """The eight test pairs that return in every notebook."""
+    """The eight test pairs used in every notebook."""
     records = {record.image_path.name: record for record in ImageTextDataset(sample_data(), "test", "both").records}
-    found = [records[f"test_{number:04d}.png"] for number in _EIGHT]
+    chosen = [records[f"test_{number:04d}.png"] for number in _EIGHT]
     return [
         Example(record.image_path, load_image(record.image_path), record.captions["en"][0], record.captions["zh"][0])
-        for record in found
+        for record in chosen
     ]
 
 
 def all_captions(split: str = "train", language: str = "both") -> list[str]:
-    """Every caption of a split of the sample data."""
+    """All captions in one split of the sample data."""
     return ImageTextDataset(sample_data(), split, language).all_captions()[0]
 
 
 def small_clip(
     tokenizer: SimpleTokenizer, image_encoder: str = "efficientnet_lite0", pretrained: bool = True, seed: int = 0
 ) -> CLIP:
-    """An untrained CLIP as these lessons use it: one Transformer layer, texts pooled by their mean, 64 px.
+    """An untrained CLIP as used in these lessons: one Transformer layer, mean-pooled texts, 64 px.
 
-    Whatever is random in it is drawn from `seed`, which is also where PyTorch's random numbers go on from.
+    `seed` sets PyTorch's global random state, from which the random weights are drawn.
     """
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
@@ -97,12 +98,12 @@ def small_clip(
 
 
 def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
-    """A small bilingual CLIP: trained here in about a minute, with a live curve, or read if that was done before."""
+    """A small bilingual CLIP: trained here in about a minute, with a live curve, or loaded if it already exists."""
     config = TrainConfig(epochs=3)
     final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
     if not (final.is_file() and losses.is_file()):
-        clear_run(run_dir)  # what an interrupted run left: its curve would lack its beginning
+        clear_run(run_dir)  # start over after an interruption: a resumed curve would lack its beginning
         losses.unlink(missing_ok=True)
         train_set = ImageTextDataset(sample_data(), "train", "both")
         tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
@@ -113,7 +114,7 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=callbacks)
         monitor.close()
         if len(history) < config.epochs:
-            raise KeyboardInterrupt  # the stop button: `train` keeps what it has, but there is no model to go on with
+            raise KeyboardInterrupt  # the stop button: `train` keeps finished epochs, but the model is not trained
         with whole_file(losses) as temporary:
             temporary.write_text(json.dumps(monitor.losses), encoding="utf-8")
     display(loss_curve(json.loads(losses.read_text(encoding="utf-8")), chance))
@@ -121,7 +122,7 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
 
 
 def environment_card() -> View:
-    """The environment check: a line for each thing the series needs, with its remedy where it is missing."""
+    """The environment check: one row per requirement, with a remedy for each one that is missing."""
     rows, lines = [], []
     for finding in check_environment(ROOT / "sample_data"):
         mark, colour = ("[OK]", "#009E73") if finding.ok else ("[FAIL]", "#D55E00")

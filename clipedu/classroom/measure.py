@@ -1,4 +1,4 @@
-"""What a training step costs: the bytes that it keeps, and the time that it takes."""
+"""What a training step costs in memory and time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 
 def kept_bytes(forward: Callable[[], object], without: Iterable[Tensor] = ()) -> int:
-    """How many bytes autograd keeps from `forward()` for the backward pass: every storage once, those of `without` not.
+    """Bytes that autograd keeps from `forward()` for the backward pass: each storage once, leaving out `without`.
 
-    A count and no measurement: it needs no GPU, and is nearly the same on all devices.
+    This is a count, not a measurement: it needs no GPU and is nearly the same on all devices.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in without}
     kept: dict[int, int] = {}
@@ -27,12 +27,12 @@ def kept_bytes(forward: Callable[[], object], without: Iterable[Tensor] = ()) ->
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = forward()
-    del result  # until here it held the graph, so that no address was used twice
+    del result  # it kept the graph alive until here, so that no address was reused
     return sum(kept.values())
 
 
 def step_memory(model: nn.Module, forward: Callable[[], object]) -> dict[str, int]:
-    """Bytes of a step with AdamW: `weights`, `gradients`, `Adam` (two numbers a weight), and what is `kept`."""
+    """Bytes of a step with AdamW: `weights`, `gradients`, `Adam` (two numbers per weight), `kept` by autograd."""
     fixed = list(chain(model.parameters(), model.buffers()))
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     return {
@@ -44,9 +44,9 @@ def step_memory(model: nn.Module, forward: Callable[[], object]) -> dict[str, in
 
 
 def seconds(step: Callable[[], object], device: torch.device, repeats: int = 3, enough: float = 10.0) -> float:
-    """The median time of `step()`, once the device has finished it; a first call does not count.
+    """The median time of `step()`, including the device's work; the first call is not counted.
 
-    After `enough` seconds it is not repeated again.
+    Repeats stop once they have taken `enough` seconds.
     """
     step()
     times: list[float] = []
@@ -60,7 +60,7 @@ def seconds(step: Callable[[], object], device: torch.device, repeats: int = 3, 
 
 
 def _wait_for(device: torch.device) -> None:
-    """A GPU is given its work and the program runs on: without waiting one would time the giving."""
+    """GPU calls return before the work is done: without waiting, we would time only the launch."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

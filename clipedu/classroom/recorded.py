@@ -1,4 +1,4 @@
-"""Results of runs that take too long for a notebook, with the command that made them."""
+"""Results of runs that take too long for a notebook, with the commands that produced them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Recording:
-    """`results` as a command of benchmarks/ wrote them; shown, it says which command, when and where."""
+    """The `results` that a benchmarks/ command wrote; displayed as a table of its command, date and device."""
 
     results: Any
     origin: dict[str, str]
@@ -31,15 +31,15 @@ class Recording:
 
 
 def has_recording(name: str) -> bool:
-    """Whether `recorded(name)` would find one; a run on a GPU, for example, must be made by someone who has a GPU."""
+    """Whether `recorded(name)` will succeed; a GPU run, for example, can only be recorded by someone with a GPU."""
     return (FOLDER / f"{name}.json").is_file()
 
 
 def recorded(name: str) -> Recording:
-    """The newest run of `python -m benchmarks.NAME` that is kept in the project.
+    """The latest results of `python -m benchmarks.NAME` that are stored in the project.
 
     Raises:
-        ValueError: there is none.
+        ValueError: nothing is stored under this name.
     """
     if not has_recording(name):
         raise ValueError(f"no recording {name!r} in {FOLDER.name}")
@@ -50,6 +50,6 @@ def recorded(name: str) -> Recording:
 
 
 def mean_and_range(lines: Sequence[Sequence[float]]) -> tuple[list[float], tuple[list[float], list[float]]]:
-    """Place by place over equally long lines, one for each seed: their mean, and (the least, the most) of them."""
-    places = list(zip(*lines, strict=True))
-    return [sum(place) / len(place) for place in places], (list(map(min, places)), list(map(max, places)))
+    """The mean of equally long lines, one per seed, at each point, and their (minimum, maximum) at each point."""
+    points = list(zip(*lines, strict=True))
+    return [sum(point) / len(point) for point in points], (list(map(min, points)), list(map(max, points)))

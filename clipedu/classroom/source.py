@@ -1,4 +1,4 @@
-"""The library's living source, so that no notebook needs a copy of it."""
+"""Shows the library's current source code, so that no notebook needs a copy of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(clipedu.__file__).parent.parent
 
 @dataclass(frozen=True)
 class Source:
-    """Code to be shown highlighted, under a link to its file and line."""
+    """Code, displayed with highlighting below a link to its file and line."""
 
     link: str
     code: str
@@ -26,20 +26,20 @@ class Source:
 
 
 def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "") -> Source:
-    """The source of a class, a method or a function of the library as it is now.
+    """The current source code of a class, method or function of the library.
 
     Args:
         start: begin at the first line that contains this text.
-        stop: end with the first line from there on that contains this text.
+        stop: end with the first line, counted from there, that contains this text.
 
     Raises:
-        ValueError: an object without Python source; a `start` or `stop` that no line contains.
+        ValueError: `obj` has no Python source, or no line contains `start` or `stop`.
     """
     try:
         lines, first = inspect.getsourcelines(inspect.unwrap(obj))
         file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
     except (TypeError, OSError) as error:
-        raise ValueError(f"{obj!r} has no Python source: give a class, a method or a function") from error
+        raise ValueError(f"{obj!r} has no Python source: pass a class, a method or a function") from error
     begin = _find(lines, start, 0)
     end = _find(lines, stop, begin) + 1 if stop else len(lines)
     code = inspect.cleandoc("\n" + "".join(lines[begin:end]))
@@ -54,8 +54,8 @@ def _find(lines: list[str], wanted: str, begin: int) -> int:
 
 
 def _link(file: Path, line: int) -> str:
-    """To the file from the notebooks' folder; only its name where the file lies outside the project."""
+    """A link relative to the notebooks' folder, or only the file's name if it is outside the project."""
     if not file.is_relative_to(ROOT):
         return f"`{file.name}:{line}`"
-    place = file.relative_to(ROOT).as_posix()
-    return f"[`{place}:{line}`]({Path(os.pardir, place).as_posix()}#L{line})"
+    relative = file.relative_to(ROOT).as_posix()
+    return f"[`{relative}:{line}`]({Path(os.pardir, relative).as_posix()}#L{line})"

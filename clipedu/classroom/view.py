@@ -1,4 +1,4 @@
-"""What a cell shows: HTML for the notebook, plain text for everyone else (screen readers, terminals, comparisons)."""
+"""What a cell displays: HTML in the notebook, plain text elsewhere (screen readers, terminals, comparisons)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MARKS = {True: "[OK]", False: "[FAIL]", None: "[…]"}
 
 @dataclass(frozen=True)
 class View:
-    """Something to look at: `html`, and the same said in `text`. Display it by ending a cell with it."""
+    """Something to display: `html`, and the same content as `text`. To show it, make it the last line of a cell."""
 
     html: str
     text: str
 
     def __post_init__(self) -> None:
-        for name in ("html", "text"):  # half a character, as a caption may end that was cut short, reaches no page
+        for name in ("html", "text"):  # escape lone surrogates, as in a truncated caption: they cannot be sent
             object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -37,7 +37,7 @@ class View:
 class Card(View):
     """A short message in both languages; `passed` is True, False, or None for "not yet".
 
-    `reason` names the property that failed, for tests and for those who search.
+    `reason` names the property that failed, for tests and for looking it up.
     """
 
     passed: bool | None = None
@@ -45,23 +45,23 @@ class Card(View):
 
 
 def together(*views: View) -> View:
-    """Several views as one, each below the other."""
+    """Several views as one, stacked vertically."""
     html = "".join(f"<div>{view.html}</div>" for view in views)
     return View(html, "\n".join(view.text for view in views))
 
 
 def as_text(text: str) -> str:
-    """HTML that shows `text` as it stands: no tag in it is obeyed, and no dollar sign begins a formula."""
+    """HTML that shows `text` literally: tags are escaped, and a dollar sign does not start a formula."""
     return escape(text).replace("$", "<span>$</span>")
 
 
 def both(zh: str, en: str) -> str:
-    """HTML that says the same in both languages; the language switch hides one of them."""
+    """HTML with a message in both languages; the language switch can hide either."""
     return f'<div lang="zh">{zh}</div><div lang="en">{en}</div>'
 
 
 def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
-    """A card with a coloured edge and [OK], [FAIL] or […] before it. Plain text: HTML in it is shown, not obeyed."""
+    """A card with a coloured border, marked [OK], [FAIL] or […]. The messages are plain text: HTML is escaped."""
     mark = _MARKS[passed]
     body = both(*(f"{mark} {as_text(text)}".replace("\n", "<br>") for text in (zh, en)))
     html = f'<div style="border-left: 6px solid {_BORDERS[passed]}; padding: 4px 12px; margin: 4px 0">{body}</div>'
@@ -69,7 +69,7 @@ def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
 
 
 def errors_as_cards() -> None:
-    """In a notebook, show the library's own errors as a card and one line; their tracebacks help nobody."""
+    """In a notebook, show the library's own errors as a card and one line instead of a traceback."""
     shell = get_ipython()
     if shell is None:
         return

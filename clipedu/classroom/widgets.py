@@ -1,4 +1,4 @@
-"""Things to move: sliders, buttons and text boxes around a function, a live curve, and a dashboard for training."""
+"""Interactive widgets: controls for a function's arguments, a live loss curve, and a training dashboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipedu.runs.history import StepRecord
 
 
 class Log(NamedTuple):
-    """A slider whose steps multiply: from `least` to `most`, beginning at `start`, all above 0."""
+    """A logarithmic slider from `least` to `most` that starts at `start`; all three are positive."""
 
     least: float
     most: float
@@ -24,7 +24,7 @@ class Log(NamedTuple):
 
 
 class _WithView(ipywidgets.VBox):
-    """A widget around a view, which remains as a still picture where no kernel runs."""
+    """A widget around a view; without a kernel, the view is shown as a static picture."""
 
     def show(self, view: View) -> None:
         self.view = view
@@ -36,7 +36,7 @@ class _WithView(ipywidgets.VBox):
 
 
 class Explorer(_WithView):
-    """Controls above the view that a function draws from their values."""
+    """Controls, and below them the view that a function draws from their values."""
 
     def __init__(self, draw: Callable[..., View], controls: dict[str, ipywidgets.Widget]) -> None:
         self.draw, self.controls = draw, controls
@@ -52,44 +52,44 @@ class Explorer(_WithView):
     def _draw(self, values: dict[str, Any]) -> View:
         if any(isinstance(value, str) and not value.strip() for value in values.values()):
             return card(
-                None, "还没有内容：请写点什么，再按回车", "nothing to show yet: write something, then press Enter"
+                None, "还没有内容：请输入文字，再按回车", "nothing to show yet: type something, then press Enter"
             )
         try:
             return self.draw(**values)
         except ClipEduError as error:
             return card(False, error.zh, error.en)
-        except Exception as error:  # a widget's error would vanish in the log
+        except Exception as error:  # otherwise it would only reach the log
             message = f"{type(error).__name__}: {error}"
-            return card(False, f"这一步出错了：{message}", f"this went wrong: {message}")
+            return card(False, f"运行出错：{message}", f"something went wrong: {message}")
 
 
 def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
-    """Move a value and see `draw(**values)` follow.
+    """Show `draw(**values)`, redrawn whenever a control changes.
 
-    Each control is named like the argument it sets: `(least, most, step, start)` makes a slider, `Log(least, most,
-    start)` one whose steps multiply, a list a row of buttons, a str a text box (Enter sends it). The first view is
-    drawn from the starting values.
+    Each control is named after the argument that it sets: `(least, most, step, start)` makes a slider, `Log(least,
+    most, start)` a logarithmic slider, a list a row of buttons, a str a text box (submitted with Enter). The first
+    view is drawn from the starting values.
     """
-    return Explorer(draw, {name: _control(name, given) for name, given in controls.items()})
+    return Explorer(draw, {name: _control(name, spec) for name, spec in controls.items()})
 
 
-def _control(name: str, given: Any) -> ipywidgets.Widget:
+def _control(name: str, spec: Any) -> ipywidgets.Widget:
     style = {"description_width": "9em"}
     layout = ipywidgets.Layout(width="36em", max_width="95%")
-    if isinstance(given, str):
-        return ipywidgets.Text(given, description=name, continuous_update=False, style=style, layout=layout)
-    if isinstance(given, list):
-        return ipywidgets.ToggleButtons(options=given, description=name, style=style | {"button_width": "auto"})
-    if isinstance(given, Log):
-        ends = {"min": math.log10(given.least), "max": math.log10(given.most), "step": 0.05, "readout_format": ".2g"}
-        return ipywidgets.FloatLogSlider(given.start, **ends, description=name, style=style, layout=layout)
-    least, most, step, start = given
-    kind = ipywidgets.IntSlider if all(isinstance(number, int) for number in given) else ipywidgets.FloatSlider
+    if isinstance(spec, str):
+        return ipywidgets.Text(spec, description=name, continuous_update=False, style=style, layout=layout)
+    if isinstance(spec, list):
+        return ipywidgets.ToggleButtons(options=spec, description=name, style=style | {"button_width": "auto"})
+    if isinstance(spec, Log):
+        ends = {"min": math.log10(spec.least), "max": math.log10(spec.most), "step": 0.05, "readout_format": ".2g"}
+        return ipywidgets.FloatLogSlider(spec.start, **ends, description=name, style=style, layout=layout)
+    least, most, step, start = spec
+    kind = ipywidgets.IntSlider if all(isinstance(number, int) for number in spec) else ipywidgets.FloatSlider
     return kind(start, min=least, max=most, step=step, description=name, style=style, layout=layout)
 
 
 class _Pace:
-    """When a live curve is drawn again: at most twice a second, and for no more than a fifth of the time."""
+    """Decides when a live curve is redrawn: at most twice a second, using at most a fifth of the time."""
 
     def __init__(self) -> None:
         self.next = 0.0
@@ -105,11 +105,11 @@ class _Pace:
 
 
 class TrainingMonitor(ipywidgets.VBox):
-    """For `Callback(on_step=...)`: a bar, a line of numbers and the loss so far, redrawn at most twice a second.
+    """For `Callback(on_step=...)`: a progress bar, the latest numbers and the loss curve, at most twice a second.
 
     Args:
-        steps: of the whole run.
-        chance: the loss of a guess, ln(batch size), drawn as a dashed line.
+        steps: number of steps in the whole run.
+        chance: the loss of random guessing, ln(batch size), drawn as a dashed line.
     """
 
     def __init__(self, steps: int, chance: float) -> None:
@@ -134,21 +134,21 @@ class TrainingMonitor(ipywidgets.VBox):
 
 
 class Dashboard(_WithView):
-    """Sliders and a button around a training run; the losses of every run join one picture.
+    """Sliders and a Run button for training; the loss curves of all runs share one figure.
 
     Args:
-        run: called with the sliders' values; an iterator over the losses of its steps.
-        chance: the loss of a guess, as a function of the same values; None draws no line.
-        controls: as for `explore`.
+        run: called with the sliders' values; returns an iterator over the loss of each step.
+        chance: the loss of random guessing as a function of the same values; None draws no line.
+        controls: see `explore`.
 
-    The kernel's stop button ends a run early; what it had is kept and drawn.
+    The kernel's stop button ends a run early; its losses so far are kept and drawn.
     """
 
     def __init__(
         self, run: Callable[..., Iterator[float]], chance: Callable[..., float] | None, controls: dict[str, Any]
     ) -> None:
         self.run, self.chance = run, chance
-        self.controls = {name: _control(name, given) for name, given in controls.items()}
+        self.controls = {name: _control(name, spec) for name, spec in controls.items()}
         self.runs: dict[str, list[float]] = {}
         self.levels: dict[str, float] = {}
         self.button = ipywidgets.Button(description="运行 · Run", icon="play", button_style="primary")
@@ -161,7 +161,7 @@ class Dashboard(_WithView):
         self.forget()
 
     def start(self, **values: Any) -> None:
-        """One run with the values of the sliders, after setting those named here."""
+        """Set the sliders named in `values`, then run once with the values of all sliders."""
         for name, value in values.items():
             self.controls[name].value = value
         settings = {name: control.value for name, control in self.controls.items()}
@@ -174,15 +174,15 @@ class Dashboard(_WithView):
                 level = self.chance(**settings)
                 self.levels[f"chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
-            end = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "没有一步 · not a single step"
+            outcome = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "一步也没有运行 · no steps run"
         except KeyboardInterrupt:
-            end = f"已停止 · stopped at step {len(losses)}"
+            outcome = f"已停止 · stopped at step {len(losses)}"
         except ClipEduError as error:
-            end = str(error)
-        except Exception as error:  # a widget's error would vanish in the log
-            end = f"出错了 · this went wrong: {type(error).__name__}: {error}"
+            outcome = str(error)
+        except Exception as error:  # otherwise it would only reach the log
+            outcome = f"运行出错 · something went wrong: {type(error).__name__}: {error}"
         self._draw()
-        self.line.value = f"{name}  {end}"
+        self.line.value = f"{name}  {outcome}"
         self.button.disabled = self.clear.disabled = False
 
     def _follow(self, name: str, losses: list[float], steps: Iterator[float]) -> None:
@@ -216,5 +216,5 @@ def _short(value: Any) -> str:
 def dashboard(
     run: Callable[..., Iterator[float]], chance: Callable[..., float] | None = None, **controls: Any
 ) -> Dashboard:
-    """Set values, press Run, and see the loss of `run(**values)` join those of earlier runs; see `Dashboard`."""
+    """Plot the losses of `run(**values)` each time Run is pressed, next to earlier runs; see `Dashboard`."""
     return Dashboard(run, chance, controls)

@@ -1,1 +1,1 @@
-"""The command line: its flags, what each command does, and the tables and pictures that it makes."""
+"""The command line: its flags, what each command does, and the tables and pictures that it produces."""

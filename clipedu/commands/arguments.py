@@ -11,8 +11,8 @@ from clipedu.encoders import IMAGE_ENCODERS, POOLINGS
 from clipedu.ground.errors import ConfigError
 from clipedu.optimization import PRECISIONS, TrainConfig
 
-# Each flag's default, and what differs with --freeze-image-encoder: steps are cheap there, so more epochs and larger
-# batches pay, and only the text side learns, which overfits sooner: more dropout and decay.
+# Each flag's default, and what differs with --freeze-image-encoder: steps are cheap then, so more epochs and larger
+# batches pay off; only the text side learns, which overfits sooner, so it gets more dropout and decay.
 DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dropout": 0.1}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
@@ -21,8 +21,8 @@ FROZEN_DEFAULTS = {
 _LIMITS = {"embedding_dim": (1, 16_384), "text_layers": (1, 96), "dropout": (0, 0.99), "vocab_size": (5, 10**7)}
 _HELP = {
     "lr": "峰值学习率 | peak learning rate",
-    "image_lr_scale": "图像编码器的学习率是它的几倍 | the image encoder's share of it",
-    "warmup": "占总步数的比例 | share of all steps",
+    "image_lr_scale": "图像编码器的学习率是 --lr 的几倍 | the image encoder's rate relative to --lr",
+    "warmup": "预热步数占总步数的比例 | warm-up, as a fraction of all steps",
     "image_size": "px",
     "embedding_dim": "共享空间的维数 | dimension of the shared space",
     "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
@@ -31,20 +31,20 @@ _HELP = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line in both languages."""
+    """An argparse parser that reports errors in one line, in both languages."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"命令行有误（{message}）；用法见 {self.prog} --help", f"{message}; see {self.prog} --help")
 
 
 def dashed(word: str) -> str:
-    """`--data_dir=my_photos` -> `--data-dir=my_photos`: the note's spelling works too."""
+    """`--data_dir=my_photos` -> `--data-dir=my_photos`: underscores work too."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; its result carries the command's name as `command`."""
+    """The parser of all commands; its result has the command's name as `command`."""
     parser = _Parser(
         prog="python -m clipedu", description="从零搭建 CLIP | CLIP, built from scratch", allow_abbrev=False
     )
@@ -55,9 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=name)
         return sub
 
-    _add_train(command("train", "训练，或接着训练 | train, or go on training"))
-    _add_evaluate(command("evaluate", "在一个划分上计算召回率 | recall on a split"))
-    _add_search(command("search", "用句子找图片 | find pictures by sentences"))
+    _add_train(command("train", "训练，或继续训练 | train, or resume training"))
+    _add_evaluate(command("evaluate", "在一个划分上计算召回率 | compute recall on a split"))
+    _add_search(command("search", "用句子搜索图片 | search pictures with sentences"))
     sub = command("create-dataset", "绘制示例数据 | draw a sample dataset")
     sub.add_argument("--kind", choices=("scenes", "emoji"), default="scenes")
     sub.add_argument("--out", type=Path, required=True, help="新文件夹 | a new folder")
@@ -73,17 +73,17 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         "--data-dir", type=Path, default=Path("sample_data"), help="含 dataset.json 的文件夹 | folder with dataset.json"
     )
     sub.add_argument(
-        "--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的去处 | for checkpoints and history"
+        "--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的位置 | for checkpoints and history"
     )
     sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
     sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), default="resnet18")
     sub.add_argument(
         "--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights"
     )
-    sub.add_argument("--freeze-image-encoder", action="store_true", help="图像编码器不训练 | do not train it")
+    sub.add_argument("--freeze-image-encoder", action="store_true", help="不训练图像编码器 | do not train it")
     sub.add_argument("--vocab-size", type=int, default=5000)
     sub.add_argument(
-        "--pooling", choices=POOLINGS, default="mean", help="句向量取自 | where the sentence's vector is from"
+        "--pooling", choices=POOLINGS, default="mean", help="句向量的取法 | how to pool the sentence vector"
     )
     for name, kind in {
         **get_type_hints(TrainConfig),
@@ -100,12 +100,12 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
             help=f"{_HELP.get(name, '')} ({defaults})".strip(),
         )
     sub.add_argument(
-        "--resume", choices=("auto", "never"), default="auto", help="never：不接着已有的训练 | refuse to go on"
+        "--resume", choices=("auto", "never"), default="auto", help="never：不继续已有的训练 | refuse to resume"
     )
     sub.add_argument(
-        "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | drop the run that is there, start over"
+        "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | discard the existing run and start over"
     )
-    sub.add_argument("--test-only", action="store_true", help="不训练，只测试 | no training, only the test")
+    sub.add_argument("--test-only", action="store_true", help="不训练，只测试 | do not train, only test")
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
     sub.add_argument("--split", default="test")
     sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
-    sub.add_argument("--json", type=Path, help="结果文件 | file for the result")
+    sub.add_argument("--json", type=Path, help="保存结果的文件 | file for the results")
     sub.add_argument("--device", default="auto")
 
 
@@ -135,7 +135,7 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
 
 
 def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
-    """Give every flag that was left out its default, and return those that make up a TrainConfig.
+    """Fill in the defaults of omitted flags, and return the TrainConfig that they make up.
 
     Raises:
         ConfigError: a value outside its range.

@@ -1,4 +1,4 @@
-"""Whether this computer has all that the series needs."""
+"""Checks whether this computer has everything that the series needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the environment check: `remedy_*` say what to do when it is not `ok`."""
+    """One line of the environment check: `remedy_*` say what to do if it is not `ok`."""
 
     name: str
     ok: bool
@@ -66,7 +66,7 @@ def _device() -> Finding:
 def _memory() -> Finding:
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):  # Windows and macOS do not tell
+    except (AttributeError, ValueError, OSError):  # not available on Windows and macOS
         return Finding("memory", True, "?")
     remedy = "请关闭其他程序，至少留出 2 GiB", "close other programs: the series needs 2 GiB"
     return Finding("memory", free >= 2, f"{free:.1f} GiB free", *remedy)
@@ -87,7 +87,7 @@ def _cjk_font() -> Finding:
         font is not None,
         font or "-",
         "请安装中文字体，如 apt install fonts-wqy-microhei（没有它，图中的汉字会变成编号）",
-        "install a font with Chinese, such as: apt install fonts-wqy-microhei (without it figures show numbers)",
+        "install a Chinese font, such as: apt install fonts-wqy-microhei (without one, figures show numbers)",
     )
 
 

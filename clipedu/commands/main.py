@@ -99,7 +99,7 @@ def _train(options: argparse.Namespace) -> int:
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
     if options.force_train and is_first_process():
-        clear_run(run_dir)  # only now that everything is ready for a new one
+        clear_run(run_dir)  # only now, when everything is ready for a new run
     history = train(model, tokenizer, train_set, val_set, config, run_dir)
     if len(history) < config.epochs:
         return INTERRUPTED
@@ -118,7 +118,7 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
     except PretrainedWeightsUnavailable as error:
         if options.pretrained == "require" or options.freeze_image_encoder:
             raise
-        say(f"注意：{error.zh} 现从零训练。| note: {error.en}. Going on from scratch (--pretrained auto)")
+        say(f"注意：{error.zh} 现改为从零训练。| note: {error.en}. Training from scratch instead (--pretrained auto)")
         image_encoder = ImageEncoder(options.image_encoder, pretrained=False)
     if options.freeze_image_encoder:
         if not pretrained:
@@ -134,7 +134,7 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
 
 
 def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset | None:
-    """`val` or `test`, which not every dataset has."""
+    """The `val` or `test` split, or None: not every dataset has one."""
     try:
         return ImageTextDataset(options.data_dir, split, options.language)
     except MissingSplitError:
@@ -155,7 +155,7 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _start_processes(config: TrainConfig) -> None:
-    """Join the other processes where torchrun started this one: NCCL on GPUs, Gloo on CPUs."""
+    """Join the other processes if torchrun started this one: NCCL on GPUs, Gloo on CPUs."""
     if "WORLD_SIZE" not in os.environ:
         return
     device = choose_device(config.device)
@@ -208,7 +208,7 @@ def _create_dataset(options: argparse.Namespace) -> None:
 
 def _import_captions(options: argparse.Namespace) -> None:
     if not options.english and not options.chinese:
-        raise ConfigError("请给出 --english 或 --chinese", "give --english or --chinese")
+        raise ConfigError("请给出 --english 或 --chinese", "pass --english or --chinese")
     splits = [(split, path) for split in ("train", "val", "test") if (path := getattr(options, split))]
     count, missing = import_captions(options.out, options.english, options.chinese, splits)
     print(f"{options.out / 'dataset.json'}: {count} 张图片，缺 {missing} 张 | {count} pictures, {missing} missing")

@@ -1,4 +1,4 @@
-"""What the commands show: tables of recall, what a few queries find, and pictures of curves and hits."""
+"""Output of the commands: tables of recall, a few example matches, and pictures of curves and hits."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from clipedu.runs.history import EpochRecord
 from clipedu.search import Hit
 from clipedu.tokenizer import SimpleTokenizer
 
-MAX_DRAWN = 300  # matplotlib's pictures end at 65,536 px
+MAX_DRAWN = 300  # matplotlib's pictures are at most 65,536 px long
 
 
 def score_table(split: str, scores: Scores) -> str:
     """Recall in both directions and zero-shot accuracy, one line each."""
     lines = []
     for language, values in scores.items():
-        for way, name in (("i2t", "image -> text"), ("t2i", "text -> image")):
-            recalls = "  ".join(f"R@{k} {values[f'{way}_R@{k}']:.3f}" for k in (1, 5, 10))
+        for direction, name in (("i2t", "image -> text"), ("t2i", "text -> image")):
+            recalls = "  ".join(f"R@{k} {values[f'{direction}_R@{k}']:.3f}" for k in (1, 5, 10))
             lines.append(f"{split} {language}  {name}  {recalls}")
         if "zero_shot_accuracy" in values:
             accuracy, chance = values["zero_shot_accuracy"], values["zero_shot_chance"]
@@ -38,7 +38,7 @@ def score_table(split: str, scores: Scores) -> str:
 
 
 def describe_matches(model: CLIP, tokenizer: SimpleTokenizer, dataset: ImageTextDataset, count: int = 3) -> str:
-    """For a few pairs of the dataset, what each text finds among the pictures, and each picture among the texts."""
+    """Example matches: for a few pairs, the pictures nearest to each text and the texts nearest to each picture."""
     texts, text_to_image = dataset.all_captions()
     image_embedding = embed_images(model, model_inputs(model, dataset))
     similarity = compute_similarity(image_embedding, embed_texts(model, tokenizer, texts))  # (I, T)
@@ -82,7 +82,7 @@ def plot_training_curve(history: Sequence[EpochRecord], path: Path) -> None:
 
 
 def draw_hits(results: Mapping[str, Sequence[Hit]], path: Path) -> None:
-    """Draw a PNG file with a row for every sentence: the sentence, then what it finds.
+    """Draw a PNG file with one row per sentence: the sentence, then its hits.
 
     Raises:
         ConfigError: more hits than fit into a picture.

@@ -1,1 +1,1 @@
-"""Pictures with captions: read, checked, drawn, and dealt out in batches. Knows no model."""
+"""Pictures with captions: reading, checking, drawing and batching them. Independent of the model."""

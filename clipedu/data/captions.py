@@ -35,7 +35,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
                 f"{path}：{name} 的说明文字有 {len(caption)} 个字符，太长",
                 f"{path}: a caption of {name} has {len(caption):,} characters, which is too long",
             )
-        if SimpleTokenizer.tokenize_text(caption):  # a dataset.json with an empty caption could not be read
+        if SimpleTokenizer.tokenize_text(caption):  # read_records would refuse an empty caption
             captions[name].append(caption.strip())
     return dict(captions)
 
@@ -70,12 +70,12 @@ def _read_table(text: str, delimiter: str) -> Pairs:
     """captions.txt (`image,caption`) and Flickr30k's results.csv (`image_name| comment_number| comment`)."""
     for number, line in enumerate(text.split("\n"), 1):
         if number == 1 or not line.strip():
-            continue  # the heading
+            continue  # the header
         # Captions contain commas and are not always quoted: only the first columns are split off.
         cells = [cell.strip() for cell in line.split(delimiter, 2 if delimiter == "|" else 1)]
         if len(cells) == 3 or (delimiter == "," and len(cells) == 2):
             yield cells[0], cells[-1].strip('"').replace('""', '"')
-        elif delimiter == "|" and len(cells) == 2:  # one line of the published file lacks a bar
+        elif delimiter == "|" and len(cells) == 2:  # one line of the published file is missing a bar
             yield cells[0], cells[1].lstrip("0123456789 ")
         else:
             raise ValueError(f"line {number} has too few columns: {line[:40]!r}")
@@ -87,7 +87,7 @@ def _read_coco(content: Any) -> Pairs:
         names = {image["id"]: image["file_name"] for image in content["images"]}
         pairs = [(names[annotation["image_id"]], annotation["caption"]) for annotation in content["annotations"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"not in the form of COCO's captions_*.json ({error!r:.80})") from error
+        raise ValueError(f"not in the format of COCO's captions_*.json ({error!r:.80})") from error
     for pair in pairs:
         if not all(isinstance(value, str) for value in pair):
             raise ValueError(f"file_name and caption must be strings, not {pair!r:.80}")
@@ -100,16 +100,16 @@ def import_captions(
     """Write `out/dataset.json` for the pictures that are in `out/images`.
 
     Args:
-        out: the data folder; its images/ holds the pictures.
+        out: the data folder; its images/ contains the pictures.
         english, chinese: caption files, at least one.
-        splits: (split name, file with one picture name per line); without any, every tenth picture becomes `val`.
+        splits: (split name, file with one picture name per line); if there are none, every tenth picture becomes `val`.
 
     Returns:
         How many pictures got captions, and how many pictures named in the caption files are missing.
     """
     if (out / "dataset.json").exists():
         raise ClipEduError(
-            f"{out / 'dataset.json'} 已存在；请先移走它", f"{out / 'dataset.json'} exists; move it away first"
+            f"{out / 'dataset.json'} 已存在；请先移走它", f"{out / 'dataset.json'} already exists; move it away first"
         )
     by_language = {
         field: read_captions(path) for field, path in (("text", english), ("text_zh", chinese)) if path is not None
@@ -117,14 +117,14 @@ def import_captions(
     splits = list(splits)
     split_of = {Path(line.strip()).stem: split for split, path in splits for line in _lines(path) if line.strip()}
     names = list(dict.fromkeys(name for captions in by_language.values() for name in captions))
-    found = [name for name in names if (out / "images" / Path(name).name).is_file()]
-    if not found:
+    present = [name for name in names if (out / "images" / Path(name).name).is_file()]
+    if not present:
         raise DatasetError(
             f"{out / 'images'} 里没有说明文件提到的图片（如 {names[:1]}）",
-            f"{out / 'images'} has none of the pictures that the captions name (such as {names[:1]})",
+            f"{out / 'images'} contains none of the pictures named in the captions (such as {names[:1]})",
         )
     records: list[dict[str, object]] = []
-    for index, name in enumerate(found):
+    for index, name in enumerate(present):
         split = split_of.get(Path(name).stem) if splits else ("val" if index % 10 == 9 else "train")
         if split is not None:
             texts = {field: captions[name] for field, captions in by_language.items() if name in captions}
@@ -132,10 +132,10 @@ def import_captions(
     if not records:
         raise DatasetError(
             "划分文件没有提到任何一张有说明文字的图片",
-            "the split files name none of the pictures with captions",
+            "the split files list none of the pictures that have captions",
         )
     write_records(out, records)
-    return len(records), len(names) - len(found)
+    return len(records), len(names) - len(present)
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""A dataset of pictures and captions, as training and evaluation see it."""
+"""A dataset of pictures and captions, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, D]`.
         captions: one for each picture.
-        caption_ids: int64 `[B]`, equal where the captions are equal.
+        caption_ids: int64 `[B]`, equal for equal captions.
     """
 
     images: Tensor
@@ -46,13 +46,13 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
     Args:
         data_dir: the folder.
         split: only the records of this split; None for all.
-        language: whose captions to draw from: `"en"`, `"zh"` or `"both"`.
-        transform: called with the RGB picture (PIL); None hands out the picture itself.
-        seed: decides, together with the epoch, which caption of a picture is drawn.
+        language: which captions to draw from: `"en"`, `"zh"` or `"both"`.
+        transform: called with the RGB picture (PIL); None returns the picture itself.
+        seed: determines, together with the epoch, which caption of a picture is drawn.
 
     Raises:
-        DatasetError: everything that is wrong with dataset.json and its pictures, in one report.
-        ValueError: another `language`.
+        DatasetError: all faults in dataset.json and its pictures, in one report.
+        ValueError: an unknown `language`.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         self.data_dir, self.split, self.language = Path(data_dir), split, language
         self.transform, self.seed, self.epoch = transform, seed, 0
         needed = languages(language)
-        everything = read_records(self.data_dir)
-        self.records = [record for record in everything if split in (None, record.split)]
+        all_records = read_records(self.data_dir)
+        self.records = [record for record in all_records if split in (None, record.split)]
         self.classes = {
-            code: sorted({record.labels[code] for record in everything if code in record.labels}) for code in LANGUAGES
+            code: sorted({record.labels[code] for record in all_records if code in record.labels}) for code in LANGUAGES
         }
         if not self.records:
-            splits = Counter(record.split for record in everything)
+            splits = Counter(record.split for record in all_records)
             raise MissingSplitError(
                 f"{data_dir} 中没有 split={split!r} 的记录；现有：{dict(splits)}",
                 f"no record of {data_dir} has split={split!r}; it has {dict(splits)}",
@@ -99,13 +99,13 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         }
 
     def subset(self, count: int) -> ImageTextDataset:
-        """The first `count` pairs, as a dataset of their own."""
+        """The first `count` pairs, as a separate dataset."""
         part = copy.copy(self)
         part.records = self.records[:count]
         return part
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the captions of another epoch from now on."""
+        """From now on, draw the captions of this epoch."""
         self.epoch = epoch
 
     def caption(self, index: int) -> str:
@@ -123,12 +123,12 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         rank: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
-        """The pairs of one epoch in a fresh order, in full batches; the rest comes up in another epoch.
+        """The pairs of one epoch in a new random order, in full batches; those left over come up in another epoch.
 
         Args:
-            images: of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.
+            images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.
             batch_size: over all processes together, a multiple of `processes`; `rank` gets its share of each batch.
-            epoch, seed: decide the order.
+            epoch, seed: determine the order.
         """
         self.set_epoch(epoch)
         share = batch_size // processes
@@ -140,14 +140,14 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
             yield Batch(pictures, captions, torch.tensor(ids))
 
     def pictures(self, size: int) -> Tensor | Pictures:
-        """All pictures as squares of `size` px: held in memory where they fit, else streamed from disk."""
+        """All pictures as squares of `size` px: held in memory if they fit, else streamed from disk."""
         return open_pictures(self.image_paths(), size)
 
     def image_paths(self) -> list[Path]:
         return [record.image_path for record in self.records]
 
     def all_captions(self, language: str | None = None) -> tuple[list[str], Tensor]:
-        """Every caption, and for each the index of its picture, int64 `[T]`."""
+        """All captions, and the index of each one's picture, int64 `[T]`."""
         language = language or self.language
         pairs = [(text, index) for index, record in enumerate(self.records) for text in record.texts(language)]
         return [text for text, _ in pairs], torch.tensor([index for _, index in pairs])

@@ -1,6 +1,6 @@
-"""A dataset that every computer already holds: the emoji of its colour font, with their names in two languages.
+"""A dataset that every computer already has: the emoji of its colour font, with their names in two languages.
 
-The artwork stays on the reader's machine; the names are Unicode CLDR's, from the PyPI package `emoji`.
+The artwork stays on the reader's machine; the names come from Unicode CLDR, through the PyPI package `emoji`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from clipedu.ground.errors import ClipEduError
 from clipedu.ground.files import whole_folder
 
 IMAGE_SIZE = 96
-HELD_OUT = {"val": 400, "test": 400}  # all others train
-_FONTS = (  # file, and a size in px that the font has
+HELD_OUT = {"val": 400, "test": 400}  # all others are for training
+_FONTS = (  # file, and a size in px that the font provides
     ("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", 109),
     ("/usr/share/fonts/noto/NotoColorEmoji.ttf", 109),
     ("/usr/share/fonts/google-noto-color-emoji-fonts/NotoColorEmoji.ttf", 109),
@@ -31,7 +31,7 @@ _FONTS = (  # file, and a size in px that the font has
 
 @dataclass(frozen=True)
 class EmojiFont:
-    """A colour font's file and a size in px that it can be drawn at."""
+    """A colour font file and a size in px that it provides."""
 
     path: Path
     size: int
@@ -41,15 +41,15 @@ class EmojiFont:
 
 
 def find_emoji_font() -> EmojiFont:
-    """The colour emoji font of this computer; ClipEduError with the remedy where there is none."""
+    """This computer's colour emoji font; raises ClipEduError with a remedy if there is none."""
     for path, size in _FONTS:
         if Path(path).is_file():
             return EmojiFont(Path(path), size)
     raise ClipEduError(
-        "找不到彩色表情字体。Debian/Ubuntu:apt install fonts-noto-color-emoji;Fedora:dnf install "
-        "google-noto-color-emoji-fonts;macOS 与 Windows 自带，若缺失请更新系统。",
+        "找不到彩色表情字体。Debian/Ubuntu：apt install fonts-noto-color-emoji；Fedora：dnf install "
+        "google-noto-color-emoji-fonts；macOS 与 Windows 自带，若缺失请更新系统。",
         "no colour emoji font found. Debian/Ubuntu: apt install fonts-noto-color-emoji; Fedora: dnf install "
-        "google-noto-color-emoji-fonts; macOS and Windows have one: update the system if it is missing",
+        "google-noto-color-emoji-fonts; macOS and Windows include one: update the system if it is missing",
     )
 
 
@@ -71,10 +71,10 @@ def _plain(name: str) -> str:
 
 
 def draw_emoji(symbol: str, font: ImageFont.FreeTypeFont, size: int = IMAGE_SIZE) -> Image.Image | None:
-    """The emoji on white, `size` x `size` px; None where the font has no single picture for it."""
+    """The emoji on white, `size` x `size` px; None if the font has no single picture for it."""
     left, top, right, bottom = font.getbbox(symbol)
     width, height = int(right - left), int(bottom - top)
-    # A sequence that the font does not know falls apart into its members, side by side.
+    # A sequence that the font does not support is drawn as separate emoji side by side.
     if not 0 < width <= 1.6 * height:
         return None
     side = max(width, height)
@@ -88,13 +88,13 @@ def create_emoji(out: Path, seed: int = 0) -> None:
     """Draw this computer's emoji into the new folder `out`: images/*.png and dataset.json, split by emoji."""
     if not features.check("raqm"):
         raise ClipEduError(
-            "Pillow 缺少 Raqm 排版，无法绘制组合表情。Debian/Ubuntu:apt install libfribidi0；其他系统请重装 Pillow",
-            "Pillow lacks Raqm layout, which joins emoji sequences. Debian/Ubuntu: apt install libfribidi0; "
-            "elsewhere reinstall Pillow",
+            "Pillow 缺少 Raqm 排版，无法绘制组合表情。Debian/Ubuntu：apt install libfribidi0；其他系统请重装 Pillow",
+            "Pillow lacks Raqm layout, which emoji sequences need. Debian/Ubuntu: apt install libfribidi0; "
+            "on other systems reinstall Pillow",
         )
     font = find_emoji_font().load()
     with whole_folder(out) as folder:
-        drawn: dict[str, tuple[Image.Image, str, str]] = {}  # by picture: some fonts draw two emoji alike
+        drawn: dict[str, tuple[Image.Image, str, str]] = {}  # by picture: some fonts draw two emoji identically
         for symbol, english, chinese in tqdm(emoji_names(), unit="emoji", disable=None):
             picture = draw_emoji(symbol, font)
             if picture is not None:

@@ -1,4 +1,4 @@
-"""Pictures in batches: held in memory where they fit, otherwise decoded by worker processes while training runs."""
+"""Pictures in batches: held in memory if they fit, otherwise decoded by worker processes while training runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMORY_LIMIT = 2**30  # bytes: decoded pictures up to this size are held in memo
 
 
 class Pictures(Dataset["Tensor | DatasetError"]):
-    """Pictures of one size, decoded when asked for."""
+    """Pictures of one size, decoded on demand."""
 
     def __init__(self, paths: Sequence[Path], size: int) -> None:
         self.paths, self.size = list(paths), size
@@ -30,33 +30,33 @@ class Pictures(Dataset["Tensor | DatasetError"]):
         try:
             return load_pixels(self.paths[index], self.size)
         except DatasetError as error:
-            return error  # raised in a worker process it would reach the reader as a traceback
+            return error  # raised in a worker process, it would reach the user as a traceback
 
 
 def open_pictures(paths: Sequence[Path], size: int) -> Tensor | Pictures:
-    """Held in memory as uint8 `[N, 3, size, size]` where that fits into MEMORY_LIMIT, else streamed from disk.
+    """Pictures as uint8 `[N, 3, size, size]` in memory if that fits into MEMORY_LIMIT, else streamed from disk.
 
     Raises:
-        DatasetError: all damaged pictures in one report (when held; streamed ones are found batch by batch).
+        DatasetError: all damaged pictures in one report (if held in memory; streamed ones are found batch by batch).
     """
     pictures = Pictures(paths, size)
     if len(paths) * 3 * size * size > MEMORY_LIMIT:
         return pictures
-    with torch.inference_mode(False):  # else a caller's inference mode would forbid the threads to write
-        held = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    with torch.inference_mode(False):  # in a caller's inference mode the threads could not write to it
+        decoded = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
 
     def decode(index: int) -> DatasetError | None:
         picture = pictures[index]
         if isinstance(picture, DatasetError):
             return picture
-        held[index] = picture
+        decoded[index] = picture
         return None
 
-    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         faults = [str(fault) for fault in pool.map(decode, range(len(paths))) if fault]
     if faults:
         raise fault_report(Path("images"), faults)
-    return held
+    return decoded
 
 
 def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iterator[Tensor]:
@@ -66,7 +66,7 @@ def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iter
             yield pictures[torch.as_tensor(indices)]
         return
     workers = min(8, os.cpu_count() or 1)
-    # A generator of its own keeps the loader from drawing on the random numbers that training uses.
+    # With its own generator, the loader does not consume the random numbers that training uses.
     loader = DataLoader(
         pictures, batch_sampler=batches, num_workers=workers, collate_fn=list, generator=torch.Generator()
     )
@@ -82,12 +82,12 @@ def _stack(pictures: list[Tensor | DatasetError]) -> Tensor:
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """0..count-1 in a fresh order for each epoch, cut into full batches; the rest comes up in another epoch."""
+    """0..count-1 in a new random order per epoch, cut into full batches; those left over come up in another epoch."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=generator)[: count - count % batch_size]
     return order.view(-1, batch_size).tolist()
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:
-    """0..count-1 in batches, the last one perhaps smaller."""
+    """0..count-1 in batches; the last one may be smaller."""
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]

@@ -1,4 +1,4 @@
-"""Pictures decoded as a viewer shows them."""
+"""Decodes pictures as an image viewer shows them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN 
 
 
 def load_image(path: Path, size: int | None = None) -> Image.Image:
-    """The picture in RGB as a viewer shows it: turned by its EXIF tag, transparency on white, 16 bits as 8.
+    """The picture in RGB as a viewer shows it: rotated by its EXIF tag, transparency on white, 16 bits reduced to 8.
 
     With `size`, a JPEG far larger than size x size px may come out smaller, which is several times faster to decode.
 
@@ -56,7 +56,7 @@ def load_pixels(path: Path, size: int) -> Tensor:
 
 
 def broken_pictures(paths: Sequence[Path]) -> dict[Path, DatasetError]:
-    """The pictures that cannot be decoded to their end, and why."""
+    """The pictures that cannot be fully decoded, and why."""
 
     def fault(path: Path) -> DatasetError | None:
         try:
@@ -65,6 +65,6 @@ def broken_pictures(paths: Sequence[Path]) -> dict[Path, DatasetError]:
             return error
         return None
 
-    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
-        found = zip(paths, pool.map(fault, paths), strict=True)
-        return {path: error for path, error in found if error}
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        errors = zip(paths, pool.map(fault, paths), strict=True)
+        return {path: error for path, error in errors if error}

@@ -18,7 +18,7 @@ from clipedu.tokenizer import SimpleTokenizer
 
 LANGUAGES = ("en", "zh")
 TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
-MAX_CAPTION = 100_000  # characters; a longer caption is a whole file in the wrong place
+MAX_CAPTION = 100_000  # characters; anything longer is a whole file in the wrong place
 _LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 
 
@@ -47,34 +47,34 @@ def read_records(data_dir: Path) -> list[Record]:
     """All records of `data_dir/dataset.json`.
 
     Raises:
-        DatasetError: every fault of the file and its pictures, each with its record number and field.
+        DatasetError: all faults in the file and its pictures, each with its record number and field.
     """
     path = data_dir / "dataset.json"
     content = _parse_json(path)
     if not isinstance(content, list) or not content:
         raise DatasetError(
-            f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a list of records [{{...}}, ...], not empty"
+            f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a non-empty list of records [{{...}}, ...]"
         )
     faults: list[str] = []
     records = [_read_record(data_dir, number, item, faults) for number, item in enumerate(content)]
     readable = [record for record in records if record is not None]
-    if faults:  # decode the pictures as well, so that one report holds everything
+    if faults:  # decode the pictures as well, so that one report lists everything
         faults += [str(fault) for fault in broken_pictures([record.image_path for record in readable]).values()]
         raise fault_report(path, faults)
     return readable
 
 
 def write_records(data_dir: Path, records: list[dict[str, object]]) -> None:
-    """Write dataset.json with one record per line: readable, and a small diff when one changes."""
+    """Write dataset.json with one record per line: readable, with small diffs when one changes."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     with whole_file(data_dir / "dataset.json") as path:
-        # Half a surrogate pair has no UTF-8; its backslash escape is valid JSON too.
+        # A lone surrogate has no UTF-8 encoding; its backslash escape is valid JSON.
         path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _parse_json(path: Path) -> Any:
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
+        raise ValueError(f"{constant} is not valid JSON")
 
     try:
         return json.loads(read_text(path), parse_constant=refuse)
@@ -87,12 +87,12 @@ def _parse_json(path: Path) -> Any:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise DatasetError(
-            f"{path} 不是 UTF-8 编码的 JSON：{error}", f"{path} is not JSON in UTF-8: {error}"
+            f"{path} 不是 UTF-8 编码的 JSON：{error}", f"{path} is not UTF-8 encoded JSON: {error}"
         ) from error
 
 
 def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> Record | None:
-    """The record, or None with its faults added to `faults`."""
+    """The record, or None if it has faults, which are added to `faults`."""
     before = len(faults)
 
     def fault(where: str, zh: str, en: str) -> None:
@@ -130,7 +130,7 @@ def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, s
 
 
 def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], None]) -> Path | None:
-    """The picture's path: below the folder, or by its file name in images/ if the path is from another machine."""
+    """The picture's path: inside the folder, or by file name in images/ if the path is from another machine."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         fault("image_path", "应为图片路径（字符串）", f"must be a path (a string), not {value!r:.40}")
         return None

@@ -41,7 +41,7 @@ SIZES = {"small": ("小", 14.0), "big": ("大", 20.0)}  # English name -> (Chine
 
 
 class Relation(NamedTuple):
-    """Where the first of two objects is, seen from the second."""
+    """The position of the first of two objects relative to the second."""
 
     opposite: str
     chinese: str
@@ -62,7 +62,7 @@ NOVEL_PAIRS = frozenset(
 )
 SPLIT_SIZES = {"train": 2400, "val": 300, "test": 300, "novel": 300}
 IMAGE_SIZE = 96
-# Among pairs of objects the colours alone nearly always tell two scenes apart; single ones of equal colour teach shape.
+# With two objects, colours alone nearly always tell scenes apart; single objects of the same colour teach shape.
 SINGLE_SHARE = 0.4
 _OVERSAMPLING = 4
 
@@ -71,7 +71,7 @@ _OVERSAMPLING = 4
 class SceneObject:
     """What is drawn (colour, shape, size) and where: centre in px of the 96 px picture, angle in degrees.
 
-    `shade` is added to the colour's RGB, so that no two reds are quite the same.
+    `shade` is added to the colour's RGB, so that no two reds are exactly the same.
     """
 
     colour: str
@@ -99,7 +99,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two objects; with two, `relation` says where the first is, seen from the second."""
+    """One or two objects; with two, `relation` is the position of the first relative to the second."""
 
     objects: tuple[SceneObject, ...]
     relation: str | None
@@ -108,7 +108,7 @@ class Scene:
 
     @property
     def meaning(self) -> frozenset[tuple[object, ...]]:
-        """Equal for two scenes exactly if the captions of one are true of the other (reversed relations too)."""
+        """Equal for two scenes if and only if each one's captions are true of the other (reversed relations too)."""
         if self.relation is None:
             return frozenset([(self.objects[0].kind,)])
         first, second = self.objects
@@ -171,7 +171,7 @@ def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
 
 
 def draw_scene(scene: Scene, size: int = IMAGE_SIZE) -> Image.Image:
-    """The scene as an RGB picture of `size` x `size` px, drawn four times larger and reduced for smooth edges."""
+    """The scene as an RGB picture of `size` x `size` px, drawn four times larger and scaled down for smooth edges."""
     zoom = size / IMAGE_SIZE * _OVERSAMPLING
     canvas = Image.new("RGB", (size * _OVERSAMPLING,) * 2, scene.background)
     pen = ImageDraw.Draw(canvas)
@@ -195,7 +195,7 @@ def _random_kind(rng: random.Random, pairs: list[tuple[str, str]]) -> tuple[str,
 
 
 def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share: float = SINGLE_SHARE) -> Scene:
-    """A scene whose objects take their colour and shape from `pairs`; a `single_share` of them have one object."""
+    """A scene with colours and shapes from `pairs`; with probability `single_share` it has only one object."""
 
     def jitter(reach: float) -> float:
         return rng.uniform(-reach, reach)
@@ -215,7 +215,7 @@ def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share:
         second = _random_kind(rng, pairs)
     relation = rng.choice(list(RELATIONS))
     dx, dy = RELATIONS[relation].direction
-    # Far apart along the relation and nearly level across it, so that nobody could argue about the relation.
+    # Far apart along the relation and nearly aligned across it, so that the relation is unambiguous.
     half_gap, slip = rng.uniform(21, 23), jitter(6)
     x, y = middle + jitter(2 if dx else 17), middle + jitter(2 if dy else 17)
     objects = (
@@ -228,8 +228,8 @@ def random_scene(rng: random.Random, pairs: list[tuple[str, str]], single_share:
 def random_scenes(seed: int = 0) -> Iterator[tuple[str, Scene]]:
     """Every (split, scene) of sample_data, the same for the same seed.
 
-    No two scenes of an evaluation split mean the same, so that recall is well defined, and no meaning
-    with two objects occurs in two splits. (Single objects must recur: there are only 72 for training.)
+    No two scenes of an evaluation split have the same meaning, so that recall is well defined, and no meaning
+    with two objects occurs in two splits. (Single objects must repeat: there are only 72 for training.)
     """
     rng = random.Random(seed)
     seen_pairs = [(colour, shape) for colour in COLOURS for shape in SHAPES if (colour, shape) not in NOVEL_PAIRS]

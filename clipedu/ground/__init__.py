@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, files, and this computer."""
+"""The basis of everything else: errors, files, and this computer."""

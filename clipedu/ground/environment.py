@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from clipedu.ground.errors import ConfigError
 
-CJK_FONTS = (  # what the systems call their fonts with Chinese characters
+CJK_FONTS = (  # fonts with Chinese characters, by their names on various systems
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC",
     "PingFang SC", "Heiti SC", "Hiragino Sans GB", "Arial Unicode MS", "Microsoft YaHei", "SimHei", "SimSun",
 )  # fmt: skip
@@ -23,7 +23,7 @@ def rank_and_processes() -> tuple[int, int]:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for the whole run: the first of several, or the only one."""
+    """Whether this process prints and saves for the whole run: the first of several, or the only one."""
     return rank_and_processes()[0] == 0
 
 
@@ -34,7 +34,7 @@ def say(text: str) -> None:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, else Apple's MPS, else the CPU; any other name is taken as torch understands it.
+    """`auto` takes CUDA, else Apple's MPS, else the CPU; any other name is passed to torch.
 
     Raises:
         ConfigError: this computer has no such device.
@@ -44,7 +44,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         tensor = torch.zeros(1, device=name)
-        tensor.item()  # "meta" holds no numbers
+        tensor.item()  # fails on "meta", which has no numbers
         return tensor.device
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
@@ -65,7 +65,7 @@ def gpu_memory() -> dict[str, float]:
 
 
 def clear_gpu_cache() -> None:
-    """Hand memory that PyTorch holds in reserve back to the GPU, for other programs; training does not need it."""
+    """Release the memory that PyTorch keeps in reserve, for other programs; training does not need this."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -84,7 +84,7 @@ def find_cjk_font() -> str | None:
 
 
 def figure_style() -> AbstractContextManager[None]:
-    """Inside the block figures show text as it is written ($ starts no formula), Chinese in a font that has it."""
+    """Inside the block, figures show text literally ($ does not start a formula) and Chinese in a suitable font."""
     import matplotlib
 
     families = ["DejaVu Sans", *filter(None, [find_cjk_font()])]
@@ -92,9 +92,9 @@ def figure_style() -> AbstractContextManager[None]:
 
 
 def drawable(texts: list[str]) -> list[str]:
-    """The texts as a figure can show them: without a Chinese font, what is not ASCII becomes its number.
+    """The texts as a figure can show them: without a Chinese font, each text that is not ASCII becomes its number.
 
-    Half of a surrogate pair, which a caption cut short may end with, becomes its escape.
+    A lone surrogate, with which a truncated caption may end, becomes its escape.
     """
     if find_cjk_font() is None:
         texts = [text if text.isascii() else f"#{number}" for number, text in enumerate(texts, 1)]

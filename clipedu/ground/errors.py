@@ -1,7 +1,7 @@
-"""What a reader can get wrong: data, files, settings, weights. Each error says what, where and how to mend it.
+"""Errors that users can fix: data, files, settings, weights. Each says what is wrong, where, and how to fix it.
 
-Every message is one line in Chinese and in English. A programmer's mistake (a shape, an argument) is an ordinary
-`ValueError` or `TypeError` instead.
+Every message is one line in Chinese and in English. A programming mistake (a wrong shape or argument) raises an
+ordinary `ValueError` or `TypeError` instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class ClipEduError(Exception):
     """One clear line in Chinese and in English; the command line prints it and exits with code 2."""
 
     def __init__(self, zh: str, en: str = "") -> None:
-        # Both go into `args`, so that the error survives the trip out of a data-loading process.
+        # Both go into `args`, so that the error can be pickled and sent from a data-loading process.
         super().__init__(zh, en)
         self.zh, self.en = zh, en
 
@@ -29,7 +29,7 @@ class DatasetError(ClipEduError):
 
 
 class MissingSplitError(DatasetError):
-    """The dataset has no records in the split asked for; not every dataset needs a `val` or a `test`."""
+    """The dataset has no records in the requested split; not every dataset needs a `val` or a `test`."""
 
 
 class TokenizerError(ClipEduError):
@@ -37,7 +37,7 @@ class TokenizerError(ClipEduError):
 
 
 class PretrainedWeightsUnavailable(ClipEduError):
-    """Pretrained weights were asked for and cannot be had here."""
+    """Pretrained weights were requested but are not available here."""
 
 
 class CheckpointError(ClipEduError):
@@ -45,7 +45,7 @@ class CheckpointError(ClipEduError):
 
 
 class TrainingError(ClipEduError):
-    """Training cannot start or cannot go on (a single pair, NaN in the loss)."""
+    """Training cannot start or continue (a single pair, NaN in the loss)."""
 
 
 class ConfigError(ClipEduError):

@@ -16,7 +16,7 @@ _ABANDONED_AFTER = 24 * 3600  # seconds: a temporary file this old was left behi
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what is written there takes its place at once, or not at all.
+    """Yield a temporary path beside `path`; once written, it replaces `path` in one step, or not at all.
 
     Raises:
         ClipEduError: the file cannot be written.
@@ -38,8 +38,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ClipEduError if `path` cannot be written, before hours of work whose result belongs there."""
-    if path.exists() and not path.is_file():  # a folder; or a device: root could replace /dev/null
+    """Raise ClipEduError if `path` cannot be written, before hours are spent on what should go there."""
+    if path.exists() and not path.is_file():  # a folder, or a device: root could replace /dev/null
         raise ClipEduError(f"{path} 不是普通文件；请换一个文件名", f"{path} is not a regular file; choose another name")
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
@@ -75,16 +75,16 @@ def _temporary(path: Path) -> Path:
 
 
 def _clear_abandoned(path: Path) -> None:
-    """Remove what processes that were killed left of `path`; a younger one may still be being written."""
+    """Remove temporary files of `path` that killed processes left behind; a recent one may still be in use."""
     for leftover in path.parent.glob(".*.tmp"):
-        ours = leftover.name.startswith(f".{path.name}.")
+        is_ours = leftover.name.startswith(f".{path.name}.")
         with suppress(OSError):
-            if leftover == _temporary(path) or (ours and time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER):
+            if leftover == _temporary(path) or (is_ours and time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def cannot_write(path: Path, error: Exception) -> ClipEduError:
-    """What to tell the reader when the disk says no."""
+    """The error for a failed write."""
     return ClipEduError(
         f"无法写入 {path}（{error}）；请检查磁盘空间和写权限",
         f"cannot write {path} ({error}); check free space and permissions",
@@ -104,7 +104,7 @@ def inside(folder: Path, relative: str) -> Path:
     """
     try:
         path = Path(os.path.realpath(folder / relative))  # unlike resolve(), realpath survives circular links
-    except ValueError as error:  # a NUL, half a character
+    except ValueError as error:  # a NUL or a lone surrogate
         raise DatasetError(f"路径 {relative!r} 无效（{error}）", f"path {relative!r} is invalid ({error})") from error
     if not path.is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")

@@ -1,1 +1,1 @@
-"""What is kept of a training run: checkpoints, the run's folder, its history, and how it goes on after a stop."""
+"""What is saved of a training run: checkpoints, folder and history, and how an interrupted run resumes."""

@@ -1,4 +1,4 @@
-"""Checkpoints: one file with all that a model needs to be used, and all that a run needs to go on."""
+"""Checkpoints: one file with everything needed to use a model and to resume its run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _REQUIRED = {"architecture": dict, "weights": dict, "vocabulary": dict, "trainin
 def save_checkpoint(
     path: str | Path, model: CLIP, tokenizer: SimpleTokenizer, training: Mapping[str, Any] | None = None
 ) -> None:
-    """Write model and vocabulary to `path`: whole and on disk, or not at all.
+    """Write model and vocabulary to `path`, completely or not at all.
 
-    `training` adds what a run needs to go on (optimizer, scheduler, step, config, history ...): tensors, numbers,
+    `training` adds what a run needs to resume (optimizer, scheduler, step, config, history ...): tensors, numbers,
     strings, and dicts and lists of these.
     """
     text = model.text_encoder
@@ -57,10 +57,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU.
+    """The content of a checkpoint, loaded to the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not one of ours. It is read with `weights_only=True`: a
+        CheckpointError: the file is missing, damaged or not a checkpoint. It is read with `weights_only=True`: a
             pickle that would run code is refused.
     """
     try:
@@ -69,12 +69,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"找不到检查点 {path}；请先训练", f"checkpoint {path} does not exist; train first"
         ) from error
-    except Exception as error:  # damaged bytes can fail in any way on their way through zip and pickle
+    except Exception as error:  # damaged bytes can make zip and pickle fail in any way
         raise damaged(path, type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} 不是本项目的检查点（需要 {FORMAT!r}）",
-            f"{path} is not one of our checkpoints (wanted: {FORMAT!r})",
+            f"{path} is not a clipedu checkpoint (expected {FORMAT!r})",
         )
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
@@ -91,7 +91,7 @@ def load_model(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
     try:
         tokenizer = SimpleTokenizer.from_dict(content["vocabulary"])
         model = _build(content["architecture"])
-    except Exception as error:  # a damaged architecture can fail in any way on its way into a model
+    except Exception as error:  # a damaged architecture can make building the model fail in any way
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     load_weights(model, content, path)
     return model.eval(), tokenizer
@@ -128,7 +128,7 @@ def _build(architecture: Mapping[str, Any]) -> CLIP:
 
 
 def damaged(path: str | Path, why: str) -> CheckpointError:
-    """What to tell the reader about a file that was ours and can no longer be used."""
+    """The error for a checkpoint that can no longer be used."""
     return CheckpointError(
         f"检查点 {path} 已损坏（{why}）；请删除它再训练，或换一个",
         f"checkpoint {path} is damaged ({why}); delete it and train again, or use another",

@@ -1,4 +1,4 @@
-"""A run's folder: where its checkpoints lie, which one to use, and who may write."""
+"""A run's folder: where its checkpoints are, which one to use, and who may write to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from clipedu.ground.errors import CheckpointError
 from clipedu.ground.files import cannot_write, whole_file
 
-LOCK_PATIENCE = 10.0  # seconds: the loading processes of a run that was killed hold its lock until they notice
+LOCK_PATIENCE = 10.0  # seconds: loader processes of a killed run keep its lock until they notice
 
 
 def checkpoint_folder(run_dir: Path) -> Path:
@@ -23,20 +23,20 @@ def checkpoint_folder(run_dir: Path) -> Path:
 
 
 def newest_epoch(run_dir: Path) -> Path | None:
-    """The `epoch_N.pt` with the highest N, from which a run goes on."""
-    found = [
+    """The `epoch_N.pt` with the highest N, from which a run resumes."""
+    epochs = [
         (int(match[1]), path)
         for path in checkpoint_folder(run_dir).glob("epoch_*.pt")
         if (match := re.fullmatch(r"epoch_(\d+)\.pt", path.name))
     ]
-    return max(found)[1] if found else None
+    return max(epochs)[1] if epochs else None
 
 
 def find_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint to use: `run_dir` itself if it is one, the best, else the final, else the newest epoch's.
+    """The checkpoint to use: `run_dir` itself if it is a file, else the best, the final or the newest epoch's.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: the run has no checkpoint.
     """
     folder = checkpoint_folder(run_dir)
     candidates = [run_dir, folder / "best_model.pt", folder / "final_model.pt", newest_epoch(run_dir)]
@@ -50,7 +50,7 @@ def find_checkpoint(run_dir: Path) -> Path:
 
 
 def publish(checkpoint: Path, name: str) -> None:
-    """Give `checkpoint` a second name in its folder, without writing 150 MB again where the disk has links."""
+    """Give `checkpoint` a second name in its folder, without writing 150 MB again if the disk supports links."""
     with whole_file(checkpoint.with_name(name)) as temporary:
         try:
             os.link(checkpoint, temporary)
@@ -60,10 +60,10 @@ def publish(checkpoint: Path, name: str) -> None:
 
 @contextmanager
 def only_writer(run_dir: Path) -> Iterator[None]:
-    """Keep other processes from writing this run, until the block or the process ends.
+    """Keep other processes from writing to this run until the block or the process ends.
 
     Raises:
-        CheckpointError: another process is writing it.
+        CheckpointError: another process is writing to it.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def only_writer(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(run_dir, error) from error
     try:
-        for leftover in checkpoint_folder(run_dir).glob(".*.tmp"):  # whoever was writing it is gone
+        for leftover in checkpoint_folder(run_dir).glob(".*.tmp"):  # the process that was writing it is gone
             leftover.unlink()
         yield
     finally:
@@ -85,7 +85,7 @@ def only_writer(run_dir: Path) -> Iterator[None]:
 
 
 def clear_run(run_dir: Path) -> None:
-    """Forget a run: its checkpoints and its history."""
+    """Delete a run's checkpoints, history and curve."""
     with only_writer(run_dir):
         paths = [*checkpoint_folder(run_dir).glob("*.pt"), run_dir / "history.json", run_dir / "training_curve.png"]
         try:

@@ -1,4 +1,4 @@
-"""The history of a run: what `train` tells after each step and each epoch."""
+"""The history of a run: what `train` reports after each step and each epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class StepRecord(TypedDict):
-    """One optimizer step; `loss` is the one before it, `lr` the rate of the next."""
+    """One optimizer step; `loss` is from before it, `lr` is the learning rate of the next."""
 
     epoch: int
     step: int
@@ -18,7 +18,7 @@ class StepRecord(TypedDict):
 class EpochRecord(StepRecord):
     """One epoch.
 
-    `loss` is the mean over its steps, `train_seconds` is counted from the start of training without validation, and
+    `loss` is the mean over its steps, `train_seconds` is the training time so far without validation, and
     `val` is what `evaluate` returns (None without a validation set).
     """
 
@@ -33,7 +33,7 @@ def score(record: EpochRecord) -> float:
 
 
 def describe(record: EpochRecord, epochs: int) -> str:
-    """An epoch in one line."""
+    """A one-line summary of an epoch."""
     line = f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.3f}  {record['train_seconds']:.0f} s"
     for language, scores in (record["val"] or {}).items():
         line += f"  {language} val i2t R@1 {scores['i2t_R@1']:.2f} R@5 {scores['i2t_R@5']:.2f}"

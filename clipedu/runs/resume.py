@@ -1,4 +1,4 @@
-"""Saving a run after each epoch, and taking it up again where it was interrupted."""
+"""Saving a run after each epoch, and resuming it where it was interrupted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clipedu.tokenizer import SimpleTokenizer
 def run_identity(
     model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, config: TrainConfig, processes: int
 ) -> dict[str, Any]:
-    """What must be equal for a run to go on: the settings that decide its numbers, the vocabulary and the data."""
+    """What must be equal for a run to resume: the settings that decide its numbers, the vocabulary and the data."""
     vocabulary = " ".join(tokenizer.id_to_token).encode(errors="surrogatepass")
     return {
         "config": {name: value for name, value in asdict(config).items() if name != "device"},
@@ -43,10 +43,10 @@ def save_epoch(
     identity: dict[str, Any],
     epochs: int,
 ) -> None:
-    """Write `epoch_N.pt` for the last epoch of `history`, with all that `resume` needs, and the history."""
+    """Write `epoch_N.pt` for the last epoch of `history`, with everything that `resume` needs, and the history."""
     path = checkpoint_folder(run_dir) / f"epoch_{len(history)}.pt"
-    kept = {**state.state_dict(), "best": max(map(score, history)), "history": history, **identity}
-    save_checkpoint(path, model, tokenizer, kept)
+    training = {**state.state_dict(), "best": max(map(score, history)), "history": history, **identity}
+    save_checkpoint(path, model, tokenizer, training)
     _publish(path, history, epochs)
 
 
@@ -56,16 +56,16 @@ def resume(
     """Load the newest epoch of the run into `model` and `state`, and return its history; [] if there is none.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, or belongs to a run with another identity.
+        CheckpointError: the checkpoint is damaged, or belongs to a run with a different identity.
     """
     path = newest_epoch(run_dir)
     if path is None:
         return []
     content = load_checkpoint(path)
-    kept = content["training"]
+    training = content["training"]
     for name, wanted in identity.items():
-        if kept.get(name) != wanted:
-            differences = _differences(kept.get(name), wanted)
+        if training.get(name) != wanted:
+            differences = _differences(training.get(name), wanted)
             raise CheckpointError(
                 f"{path} 属于另一次训练（{name} 不同：{differences}）；请换一个 --run-dir，或用 --force-train 重新训练",
                 f"{path} belongs to another run ({name} differs: {differences}); "
@@ -73,9 +73,9 @@ def resume(
             )
     load_weights(model, content, path)
     try:
-        state.load_state_dict(kept)
-        history: list[EpochRecord] = kept["history"]
-        score(history[-1])  # fails where the history is damaged
+        state.load_state_dict(training)
+        history: list[EpochRecord] = training["history"]
+        score(history[-1])  # fails if the history is damaged
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
     if is_first_process():
@@ -84,16 +84,16 @@ def resume(
 
 
 def _publish(path: Path, history: list[EpochRecord], epochs: int) -> None:
-    """Give the newest checkpoint its other names, then drop the ones before it."""
+    """Give the newest checkpoint its other names, then delete the older ones."""
     if score(history[-1]) == max(map(score, history)):
         publish(path, "best_model.pt")
     if len(history) == epochs:
         publish(path, "final_model.pt")
     with whole_file(path.parent.parent / "history.json") as temporary:
         temporary.write_text(json.dumps(history, indent=1), encoding="utf-8")
-    for other in path.parent.glob("epoch_*.pt"):
-        if other != path:
-            other.unlink()
+    for checkpoint in path.parent.glob("epoch_*.pt"):
+        if checkpoint != path:
+            checkpoint.unlink()
 
 
 def _differences(found: Any, wanted: Any) -> str:

@@ -1,4 +1,4 @@
-"""The exercises' checks. A check never raises: it returns a card that names the property that failed, and a hint."""
+"""The checks of the exercises. A check never raises: it returns a card with the property that failed and a hint."""
 
 from clipedu.classroom.checks.encoders import mean_pool, output_size, receptive_field
 from clipedu.classroom.checks.loss import loss_gradient, multi_positive_loss, row_loss

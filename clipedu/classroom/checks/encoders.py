@@ -10,12 +10,12 @@ from clipedu.classroom.checks.framework import Answer, exercise
 
 @exercise(
     float="边长是整数，得到 {found}：卷积核放不下时就停住，请向下取整\n"
-    "a side is a whole number, not {found}: the kernel stops where it no longer fits, so round down",
-    type="应返回整数，得到 {found!r}\nexpected a whole number, got {found!r}",
+    "a side is an integer, not {found}: the kernel stops where it no longer fits, so round down",
+    type="应返回整数，得到 {found!r}\nexpected an integer, got {found!r}",
     minus_one="{call} = {found}，少了 1：卷积核的起点也是一个位置，填充要算两边\n"
-    "{call} = {found}, one too few: the kernel's first place counts as well, and padding is on both sides",
+    "{call} = {found}, 1 too small: the kernel's first position counts too, and padding is on both sides",
     plus_one="{call} = {found}，多了 1：最后一步放不下卷积核\n"
-    "{call} = {found}, one too many: the kernel does not fit at the last step",
+    "{call} = {found}, 1 too large: the kernel does not fit at the last step",
     value="{call} = {found}，而 PyTorch 得到 {wanted}\n{call} = {found}, but PyTorch gives {wanted}",
 )
 def output_size(answer: Answer) -> None:
@@ -33,14 +33,14 @@ def output_size(answer: Answer) -> None:
 
 @exercise(
     sum_of_kernels="receptive_field({layers}) = {found}：相邻两层的卷积核会重叠，每层只增加 kernel - 1\n"
-    "receptive_field({layers}) = {found}: the kernels of two layers overlap, each adds only kernel - 1",
+    "receptive_field({layers}) = {found}: kernels of adjacent layers overlap, so each adds only kernel - 1",
     strides="receptive_field({layers}) = {found}，忘了步幅：走过步幅 2 之后，一步等于原图上的两个像素\n"
     "receptive_field({layers}) = {found} ignores strides: after a stride of 2, a step is two pixels wide",
     value="receptive_field({layers}) = {found!r}，应为 {wanted}：步幅只影响它之后的层\n"
     "receptive_field({layers}) = {found!r} should be {wanted}: a stride affects only the layers after it",
 )
 def receptive_field(answer: Answer) -> None:
-    """Exercise 2.2: `receptive_field(layers) -> int` for a list of (kernel, stride), the first layer first."""
+    """Exercise 2.2: `receptive_field(layers) -> int` for a list of (kernel, stride), first layer first."""
     for layers, wanted in (
         ([(3, 1)], 3),
         ([(3, 1), (3, 1)], 5),
@@ -53,7 +53,7 @@ def receptive_field(answer: Answer) -> None:
 
 
 @exercise(
-    padding="填充也被平均进去了：用掩码把它挡在外面\npadding is averaged as well: keep it out with the mask",
+    padding="填充也被平均进去了：用掩码把它排除\nthe mean includes padding: exclude it with the mask",
     sum="这是和，不是平均：还要除以词元的个数\nthis is the sum, not the mean: divide by the number of tokens",
     divisor="除以了 T：第一句只有 2 个词元，不是 3 个\ndivided by T: the first sentence has 2 tokens, not 3",
     cls="这是第 0 个位置的输出，不是平均\nthis is the output at position 0, not the mean",

@@ -1,4 +1,4 @@
-"""What all checks share: a table of known mistakes to compare with, messages in two languages, and no exception."""
+"""Shared by all checks: a table of known mistakes to compare with, bilingual messages, and no exceptions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from torch.optim import Optimizer
 
 from clipedu.classroom.view import Card, card
 
-Messages = Mapping[str, str]  # by reason: a line of Chinese and one of English; {found} and the like are filled in
-Mistakes = Mapping[str, Any]  # by reason: the value that a mistake gives, a tuple of such values, or a predicate
+Messages = Mapping[str, str]  # by reason: a line of Chinese and a line of English, with placeholders such as {found}
+Mistakes = Mapping[str, Any]  # by reason: the value that a mistake leads to, a tuple of such values, or a predicate
 
 COMMON: Messages = {
     "signature": "函数应能接收 {count} 个参数\nthe function must take {count} arguments",
     "returned_nothing": "函数什么也没有返回：是不是忘了 return？\nnothing was returned: did you forget return?",
     "type": "应返回 {wanted}，得到的是 {found}\nthe result should be of type {wanted}, not {found}",
     "shape": "形状应为 {wanted}，得到 {found}\nthe shape should be {wanted}, not {found}",
-    "nan": "结果里有 NaN：哪里除以了 0？\nthe result contains NaN: where do you divide by 0?",
+    "nan": "结果里有 NaN：是不是除以了 0？\nthe result contains NaN: did you divide by 0?",
     "value": "应为 {wanted}，得到 {found}\nexpected {wanted}, got {found}",
 }
 
 
 class Refused(Exception):
-    """The answer is wrong: the reason, and the message in Chinese and English."""
+    """The answer is wrong; carries the reason and the message in Chinese and English."""
 
 
 class Answer:
@@ -52,7 +52,7 @@ class Answer:
             self.refuse(reason, **values)
 
     def call(self, *arguments: Any) -> Any:
-        """The result for copies of the arguments: a function that works in place cannot spoil the question."""
+        """Call the function with copies of the arguments, so that in-place changes cannot affect the check."""
         try:
             inspect.signature(self.function).bind(*arguments)
         except TypeError:
@@ -64,7 +64,7 @@ class Answer:
         return result
 
     def like(self, wanted: Any, result: Any) -> Any:
-        """The result, if it has the type of `wanted` (any number for a number) and, as a tensor, its shape, no NaN."""
+        """The result, if its type (any number for a number) and a tensor's shape are those of `wanted`, without NaN."""
         kind = Real if isinstance(wanted, Real) else type(wanted)
         self.must(isinstance(result, kind), "type", wanted=type(wanted).__name__, found=type(result).__name__)
         if isinstance(wanted, Tensor):
@@ -75,19 +75,19 @@ class Answer:
         return result
 
     def compare(self, found: Any, wanted: Any, mistakes: Mistakes, otherwise: str = "value", **values: Any) -> None:
-        """Accept the right value; refuse a wrong one for the first mistake that explains it, or for `otherwise`."""
+        """Refuse a wrong value, with the first mistake that explains it as the reason, or else with `otherwise`."""
         if not alike(found, wanted):
             self.refuse(diagnosis(found, mistakes) or otherwise, found=found, wanted=wanted, **values)
 
     def expect(
         self, arguments: tuple[Any, ...], wanted: Any, mistakes: Mistakes, otherwise: str = "value", **values: Any
     ) -> None:
-        """Call the function with `arguments` and compare its result, which must be like `wanted`."""
+        """Call the function with `arguments`, then apply `like` and `compare` to its result."""
         self.compare(self.like(wanted, self.call(*arguments)), wanted, mistakes, otherwise, **values)
 
 
 def diagnosis(found: Any, mistakes: Mistakes) -> str | None:
-    """The reason of the first mistake that explains the value."""
+    """The first mistake that explains the value, by its reason."""
 
     def explains(mistake: Any) -> bool:
         if isinstance(mistake, tuple):
@@ -98,7 +98,7 @@ def diagnosis(found: Any, mistakes: Mistakes) -> str | None:
 
 
 def alike(found: Any, value: Any) -> bool:
-    """Equal but for rounding; of a dict, only the keys of `value` count."""
+    """Equal up to rounding; for a dict, only the keys of `value` are compared."""
     if isinstance(found, Tensor) and isinstance(value, Tensor):
         return found.shape == value.shape and allclose(found.float(), value.float(), atol=1e-5)
     if isinstance(found, Real) and isinstance(value, Real):
@@ -111,7 +111,7 @@ def alike(found: Any, value: Any) -> bool:
 
 
 def _readable(value: Any) -> Any:
-    """Tensors as lists, numbers with four digits."""
+    """Tensors as lists, floats with four significant digits."""
     if isinstance(value, Tensor):
         return _readable(value.tolist())
     if isinstance(value, list):
@@ -122,7 +122,7 @@ def _readable(value: Any) -> Any:
 
 
 def exercise(**messages: str) -> Callable[[Callable[[Answer], None]], Callable[[Any], Card]]:
-    """Turn a function that may refuse an answer into a check: it takes anything, never raises and returns a card."""
+    """Turn a function that may refuse an answer into a check that accepts anything, never raises and returns a card."""
 
     def decorate(examine: Callable[[Answer], None]) -> Callable[[Any], Card]:
         @functools.wraps(examine)
@@ -140,8 +140,8 @@ def exercise(**messages: str) -> Callable[[Callable[[Answer], None]], Callable[[
                 zh = f"{name} 还没有写：把 raise 那一行换成你的代码"
                 return card(None, zh, f"{name} is not written yet: put your code where the raise is", "unwritten")
             except (Exception, SystemExit) as error:
-                (zh, en), what = _line_of(error), traceback.format_exception_only(error)[-1].strip()
-                return card(False, f"{name} 运行出错{zh}：{what}", f"{name} failed{en}: {what}", "error")
+                (zh, en), reason = _line_of(error), traceback.format_exception_only(error)[-1].strip()
+                return card(False, f"{name} 运行出错{zh}：{reason}", f"{name} failed{en}: {reason}", "error")
             return card(True, f"{name} 全部通过", f"{name} passes every check")
 
         return check
@@ -150,7 +150,7 @@ def exercise(**messages: str) -> Callable[[Callable[[Answer], None]], Callable[[
 
 
 def _line_of(error: BaseException) -> tuple[str, str]:
-    """The line of the reader's own code that failed."""
+    """The line in the reader's own code that failed."""
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).parent != Path(__file__).parent:
             return f"（第 {frame.lineno} 行）", f" (line {frame.lineno})"

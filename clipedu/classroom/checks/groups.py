@@ -1,4 +1,4 @@
-"""What two checks share: the parameter groups that an optimizer would be given, read by name."""
+"""Shared by two checks: reads the optimizer's parameter groups by parameter name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from clipedu.classroom.checks.framework import Answer, Messages
 MESSAGES: Messages = {
     "type": "应返回一个列表，每一项是一个 dict\nexpected a list of dicts",
     "key": "每组都要写明 params 和 {key}，否则优化器用它自己的默认值；得到 {found}\n"
-    "each group must name params and {key}, or the optimizer takes its own default; you return {found}",
+    "each group needs params and {key}, or the optimizer uses its default; got {found}",
     "foreign": "params 里有不属于模型的东西（是副本，还是名字？）\n"
     "params contains something that is not a parameter of the model (a copy, or a name?)",
-    "twice": "{name} 出现了两次\n{name} occurs twice",
+    "twice": "{name} 出现了两次\n{name} appears twice",
     "frozen": "{name} 已冻结（requires_grad 为 False），不应交给优化器\n"
     "{name} is frozen (requires_grad is False): do not give it to the optimizer",
     "missing": "{count} 个参数不在任何一组里，永远不会被训练，如 {name}\n"
@@ -23,7 +23,7 @@ MESSAGES: Messages = {
 
 
 def settings_by_name(answer: Answer, groups: Any, model: nn.Module, key: str) -> dict[str, float]:
-    """What the groups say under `key` for each parameter, if they hold each trainable one exactly once."""
+    """Each parameter's value for `key`, if the groups contain every trainable parameter exactly once."""
     answer.must(isinstance(groups, list) and all(isinstance(group, dict) for group in groups), "type")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     settings: dict[str, float] = {}

@@ -15,16 +15,16 @@ AXIS = (
 
 
 @exercise(
-    sign="符号反了：取对数之后还要变号\nthe sign: take minus the logarithm",
-    probability="这是概率：还要取对数、变号\nthis is the probability: take its logarithm and change the sign",
+    sign="符号反了：取对数之后还要变号\nwrong sign: take the negative logarithm",
+    probability="这是概率：还要取对数、变号\nthis is the probability: take its negative logarithm",
     no_temperature="忘了除以温度\nthe cosines are not divided by the temperature",
-    multiplied="乘以了温度：应当除以它\nmultiplied by the temperature: divide by it",
+    multiplied="乘以了温度：应当除以它\nmultiplied by the temperature: divide by it instead",
     mean_over_the_row="对整行取了平均：只有正确答案的那一项算数\n"
-    "this is the mean over the whole row: only the right answer counts",
+    "this is the mean over the whole row: only the correct answer counts",
     overflow="温度 0.01 时溢出了：用 torch.logsumexp，不要直接取指数\n"
-    "it overflows at temperature 0.01: use torch.logsumexp instead of bare exponentials",
+    "overflow at temperature 0.01: use torch.logsumexp instead of plain exponentials",
     sharp="余弦 1、-1、0.5，温度 0.01，正确答案是第二个：应为 200，得到 {found}\n"
-    "cosines 1, -1, 0.5, temperature 0.01, the second is right: expected 200, got {found}",
+    "cosines 1, -1, 0.5, temperature 0.01, second one correct: expected 200, got {found}",
 )
 def row_loss(answer: Answer) -> None:
     """Exercise 4.1: `row_loss(cosines, positive, temperature) -> scalar`, the loss of one row."""
@@ -48,16 +48,16 @@ def row_loss(answer: Answer) -> None:
     sign="符号反了：正样本的余弦变大，损失应当变小，所以对角线是负的\n"
     "the sign is reversed: the loss falls as a positive's cosine grows, so the diagonal is negative",
     positives="正样本没有减 1：这样所有的余弦都会被推开\n"
-    "the minus 1 is missing for the positives: this pushes every cosine down",
+    "subtract 1 for the positives: without it, every cosine is pushed down",
     axis=AXIS,
     mean="没有除以 N：损失是各行的平均\nnot divided by N: the loss is the mean over the rows",
     temperature="少了 1/τ：余弦先除以温度才成为 logits\n"
-    "1/τ is missing: the cosines become logits only when divided by the temperature",
+    "1/τ is missing: cosines become logits when divided by the temperature",
     both_directions="这是两个方向的平均：这里只要图像找文本\n"
-    "this is the mean of both directions: only image to text is asked for",
+    "this is the mean of both directions: only image to text is wanted here",
 )
 def loss_gradient(answer: Answer) -> None:
-    """Exercise 4.2: `loss_gradient(cosines, temperature) -> [N, N]`, of the loss from image to text."""
+    """Exercise 4.2: `loss_gradient(cosines, temperature) -> [N, N]`, for the loss from image to text."""
     cosines, temperature = torch.tensor([[0.9, 0.1, 0.4], [-0.3, 0.2, 0.6], [0.5, 0.0, 0.7]]), 0.5
     by_row, by_column = ((cosines / temperature).softmax(dim) for dim in (1, 0))
     divisor = temperature * len(cosines)
@@ -75,19 +75,19 @@ def loss_gradient(answer: Answer) -> None:
 
 @exercise(
     one_positive="只算了对角线：编号相同的句子也是正确答案\n"
-    "only the diagonal counts here: sentences with the same id are right as well",
+    "only the diagonal is counted: sentences with the same id are correct too",
     spread="目标平均分给了正确答案：这对重复的句子不起作用，应把概率相加\n"
-    "the target is spread over the right answers, which does nothing for equal captions: add probabilities",
+    "the target is spread over the correct answers, which does not help equal captions: add probabilities",
     product="对数相加等于概率相乘：应先把概率相加，再取对数\n"
     "adding logarithms multiplies probabilities: add the probabilities first, then take the logarithm",
     average="除以了正确答案的个数：概率应相加，不是平均\n"
-    "divided by the number of right answers: add the probabilities, do not average them",
+    "divided by the number of correct answers: add the probabilities, do not average them",
     axis=AXIS,
     sum="返回了各行之和：损失是平均\nthis is the sum over the rows: the loss is their mean",
-    sign="符号反了：损失不会是负的\nthe sign: a loss is never negative",
+    sign="符号反了：损失不会是负的\nwrong sign: the loss is never negative",
 )
 def multi_positive_loss(answer: Answer) -> None:
-    """Exercise 4.3: `multi_positive_loss(logits, caption_ids) -> scalar`, right answers' probabilities added up."""
+    """Exercise 4.3: `multi_positive_loss(logits, caption_ids) -> scalar`, summing correct probabilities."""
     logits = torch.tensor([[2.0, 0.0, 1.0, -1.0], [0.0, 1.0, 0.5, 0.0], [1.5, 0.0, -0.5, 1.0], [0.0, 0.3, 0.2, 2.0]])
     ids = torch.tensor([7, 3, 7, 5])
     same = ids[:, None] == ids

@@ -17,18 +17,18 @@ from clipedu.classroom.checks.groups import MESSAGES, settings_by_name
     "num_batches_tracked is an integer that counts batches, not a weight: skip it (w.is_floating_point())",
     names="字典的键应是 {wanted}，得到 {found}\nthe dict's keys should be {wanted}, not {found}",
     not_one_number="每个张量应得一个数，得到的是 {kind}：用 .norm() 而不是逐个元素\n"
-    "each tensor should give one number, not {kind}: take .norm(), not element by element",
-    absolute="这是绝对的变化：还要除以 before 的长度\nthis is the absolute change: divide by before's norm",
+    "each tensor should give one number, not {kind}: use .norm(), not element-wise operations",
+    absolute="这是绝对的变化：还要除以 before 的长度\nthis is the absolute change: divide by the norm before training",
     new_norm="除以了训练之后的长度：应除以出发时（before）的\n"
-    "divided by the norm after training: divide by the one at the start (before)",
-    difference_of_norms="这是两个长度之差：先相减，再求长度，否则转了方向也看不出来\n"
-    "this is the difference of two norms, which misses a turn: subtract first, then take the norm",
-    squared="这是平方之比：长度还要开平方\na ratio of squares: a norm is the square root",
+    "divided by the norm after training: divide by the norm before training (before)",
+    difference_of_norms="这是两个长度之差：先相减，再求长度，否则只改变方向时看不出来\n"
+    "this is the difference of two norms, which misses a change of direction: subtract first, then take the norm",
+    squared="这是平方之比：长度还要开平方\nthis is a ratio of squares: take the square root",
     value="应得 {wanted}（没有变的张量得 0），得到 {found}\n"
     "expected {wanted} (0 for a tensor that did not change), got {found}",
 )
 def drift(answer: Answer) -> None:
-    """Exercise 6.1: `drift(before, after) -> dict`, by name ||w - w0|| / ||w0|| of every floating-point tensor."""
+    """Exercise 6.1: `drift(before, after) -> dict`: ||w - w0|| / ||w0|| of every floating-point tensor, by name."""
     before = {
         "conv.weight": torch.tensor([[3.0, 0.0], [0.0, 4.0]]),  # length 5
         "bn.weight": torch.tensor([2.0, -2.0, 1.0]),
@@ -36,7 +36,7 @@ def drift(answer: Answer) -> None:
         "bn.num_batches_tracked": torch.tensor(3),
     }
     after = {
-        "conv.weight": torch.tensor([[3.0, 1.0], [2.0, 2.0]]),  # length sqrt(18), and 3 away
+        "conv.weight": torch.tensor([[3.0, 1.0], [2.0, 2.0]]),  # length sqrt(18), at a distance of 3
         "bn.weight": torch.tensor([2.0, 2.0, 1.0]),
         "bn.running_var": torch.tensor([1.0]),
         "bn.num_batches_tracked": torch.tensor(40),
@@ -63,7 +63,7 @@ def _number(answer: Answer, value: Any) -> float:
 
 
 class _Small(nn.Module):
-    """The parts of a CLIP, tiny; one layer in either encoder is frozen."""
+    """A tiny model with the parts of CLIP; one layer of each encoder is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,17 +79,17 @@ class _Small(nn.Module):
 @exercise(
     **MESSAGES,
     one_rate="所有参数的学习率都一样：图像编码器应是 lr * scale\n"
-    "all parameters have the same rate: the image encoder needs lr * scale",
-    divided="图像编码器的学习率除以了 scale：应当相乘\nthe image encoder's rate is divided by scale: multiply",
+    "all parameters have the same learning rate: the image encoder needs lr * scale",
+    divided="图像编码器的学习率除以了 scale：应当相乘\nthe image encoder's rate is divided by scale: multiply instead",
     swapped="反了：变慢的是文本一边，应是图像编码器\n"
-    "the wrong way round: the image encoder should get its own rate, not the text side",
+    "swapped: the image encoder should get the lower rate, not the text side",
     projection="image_projection 不属于编码器：它从零开始，应用 lr\n"
-    "image_projection is not part of the encoder: it starts from nothing and needs lr",
+    "image_projection is not part of the encoder: it starts from scratch and needs lr",
     value="图像编码器应是 {slow}，其余都是 {lr}；得到 {found}\n"
-    "the image encoder needs {slow}, all others {lr}; you return {found}",
+    "the image encoder needs {slow}, all others {lr}; got {found}",
 )
 def parts(answer: Answer) -> None:
-    """Exercise 6.2: `parts(model, lr, scale)`: groups for the optimizer, the image encoder at `lr * scale`."""
+    """Exercise 6.2: `parts(model, lr, scale)`: optimizer groups, with the image encoder at `lr * scale`."""
     model, lr, scale = _Small(), 1e-3, 0.1
     rates = settings_by_name(answer, answer.call(model, lr, scale), model, "lr")
 

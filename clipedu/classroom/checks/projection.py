@@ -10,11 +10,11 @@ from clipedu.classroom.checks.framework import Answer, exercise
 
 @exercise(
     axis="除以了每列的长度（dim=0）：要的是每行（dim=-1）\n"
-    "divided by the length of each column (dim=0): divide by that of each row (dim=-1)",
+    "divided by each column's length (dim=0): divide by each row's (dim=-1)",
     whole_matrix="除以了整个矩阵的长度：每一行应有自己的长度\n"
-    "divided by the length of the whole matrix: each row has its own",
+    "divided by the length of the whole matrix: each row has its own length",
     square_root="除以了平方和：长度还要开平方\ndivided by the sum of squares: the length is its square root",
-    L1="除以了绝对值之和（L1）：这里要的是 L2 长度\ndivided by the sum of absolute values (L1): the L2 length is meant",
+    L1="除以了绝对值之和（L1）：这里要的是 L2 长度\ndivided by the sum of absolute values (L1): use the L2 length",
     length="行的长度是 {lengths}，应都为 1\nthe rows have lengths {lengths}, but all should be 1",
     zero="零向量没有方向，应保持为零\na zero vector has no direction and must stay zero",
     sign="方向变了：负数应仍为负数\nthe direction changed: negative numbers must stay negative",
@@ -53,16 +53,15 @@ def cosine_matrix(answer: Answer) -> None:
 
 
 @exercise(
-    transposed="转置了：每句话占一行，形状应为 (T, k)\n"
-    "transposed: each sentence has a row, so the shape should be (T, k)",
-    values="返回了相似度本身：要的是图像的编号\nthese are the similarities themselves: return the images' numbers",
-    order="次序反了：最近的应排在最前\nthe order is reversed: the nearest comes first",
-    ascending="这是最不像的图像：应从大到小排序\nthese are the least similar images: sort from large to small",
+    transposed="转置了：每句话占一行，形状应为 (T, k)\ntransposed: one row per sentence, so the shape should be (T, k)",
+    values="返回了相似度本身：要的是图像的编号\nthese are the similarities themselves: return the image indices",
+    order="次序反了：最近的应排在最前\nthe order is reversed: the nearest should come first",
+    ascending="这是最不相似的图像：应从大到小排序\nthese are the least similar images: sort in descending order",
     axis="应得 {wanted}，得到 {found}：排序的是图像那一维（dim=0）吗？\n"
-    "expected {wanted}, got {found}: did you sort along the images' axis (dim=0)?",
+    "expected {wanted}, got {found}: did you sort along the image axis (dim=0)?",
 )
 def best_images(answer: Answer) -> None:
-    """Exercise 3.3: `best_images(similarity, k) -> [T, k]`, for each text the k nearest images, the nearest first."""
+    """Exercise 3.3: `best_images(similarity, k) -> [T, k]`, the k nearest images for each text, nearest first."""
     similarity = torch.tensor([[0.9, 0.0, 0.2], [0.1, 0.4, 0.7], [0.3, -0.9, 0.6], [0.5, 0.8, -0.1]])  # (I=4, T=3)
     wanted = torch.tensor([[0, 3], [3, 1], [1, 2]])
     mistakes = {

@@ -13,10 +13,10 @@ SHOULD_GIVE = "{text!r} 应得 {wanted}，得到 {found}\n{text!r} should give {
 @exercise(
     case="大写没有变成小写：Red 和 red 会成为两个词\ncapitals remain: Red and red would be two words",
     english=SHOULD_GIVE,
-    punctuation="标点留在了词里：{found}\npunctuation remains in the words: {found}",
-    chinese_deleted="汉字被删掉了：正则表达式只认识 a-z\nthe Chinese characters are gone: the pattern knows only a-z",
+    punctuation="标点留在了词里：{found}\npunctuation is left in the words: {found}",
+    chinese_deleted="汉字被删掉了：正则表达式只匹配 a-z\nthe Chinese characters are gone: the pattern matches only a-z",
     chinese_glued="整句汉字成了一个词：每个汉字应单独成为词元\n"
-    "the whole Chinese phrase is one word: each character should be a token of its own",
+    "the whole Chinese phrase is one word: each character should be its own token",
     chinese=SHOULD_GIVE,
     mixed=SHOULD_GIVE,
 )
@@ -41,9 +41,9 @@ def split_words(answer: Answer) -> None:
     ids="{words} 应得 {wanted}，得到 {found}\n{words} should give {wanted}, not {found}",
     unknown=f"没见过的词应变成 [UNK]={UNK}，得到 {{found}}\nan unknown word should become [UNK]={UNK}, not {{found}}",
     too_long="max_length=4，却得到 {found}：[CLS] 和 [SEP] 也算在内\n"
-    "max_length=4, but you return {found}: [CLS] and [SEP] count too",
-    sep_cut="截断切掉了 [SEP]：{found}；先给它留出位置\ntruncation cut off [SEP]: {found}; keep a place for it",
-    truncation="截断后应得 {wanted}，得到 {found}\ncut to 4 ids it should be {wanted}, not {found}",
+    "max_length=4, but got {found}: [CLS] and [SEP] count too",
+    sep_cut="截断切掉了 [SEP]：{found}；请先给它留出位置\ntruncation cut off [SEP]: {found}; leave room for it",
+    truncation="截断后应得 {wanted}，得到 {found}\ntruncated to 4 ids, it should be {wanted}, not {found}",
 )
 def encode(answer: Answer) -> None:
     """Exercise 1.2: `encode(words, vocabulary, max_length) -> list[int]`."""
@@ -63,12 +63,12 @@ def encode(answer: Answer) -> None:
 
 @exercise(
     type="应返回两个张量：input_ids, attention_mask\nexpected two tensors: input_ids, attention_mask",
-    dtype="编号和掩码应是整数：嵌入表不能用小数来查\n"
-    "ids and mask must be whole numbers: an embedding cannot be looked up by a float",
+    dtype="编号和掩码应是整数：不能用小数去查嵌入表\n"
+    "ids and mask must be integers: an embedding cannot be indexed with floats",
     left="填充加在了左边：[CLS] 必须留在第 0 个位置\nthe padding is on the left: [CLS] must stay at position 0",
-    pad_id=f"空位应填 [PAD]={PAD}，得到 {{found[1][3]}}\nthe empty place should hold [PAD]={PAD}, not {{found[1][3]}}",
+    pad_id=f"空位应填 [PAD]={PAD}，得到 {{found[1][3]}}\nthe empty position should be [PAD]={PAD}, not {{found[1][3]}}",
     ids="填充之外的 id 改变了\nids other than the padding have changed",
-    inverted="掩码反了：1 表示词元，0 表示填充\nthe mask is the wrong way round: 1 is a token, 0 is padding",
+    inverted="掩码反了：1 表示词元，0 表示填充\nthe mask is inverted: 1 means token, 0 means padding",
     mask_of_ones="掩码全是 1：填充的位置应为 0\nthe mask is all ones: padding should be 0",
     mask="掩码应在词元处为 1，填充处为 0\nthe mask should be 1 at tokens and 0 at padding",
 )

@@ -20,24 +20,24 @@ from clipedu.model import CLIP, MAX_LOGIT_SCALE
 
 @exercise(
     zero_first_step="第 0 步的学习率是 0，这一步白走了：用 step + 1\n"
-    "step 0 has the rate 0 and does nothing: use step + 1",
+    "step 0 has learning rate 0 and does nothing: use step + 1",
     warm_up="前 10 步应为 0.1, 0.2, …, 1.0，得到 {found}\nthe first 10 steps should be 0.1, 0.2, ..., 1.0, not {found}",
     half="余弦从 2 倍峰值开始：1 + cos 最大是 2，要乘 0.5\n"
-    "the cosine begins at twice the peak: 1 + cos is 2 at most, so halve it",
-    negative="学习率变成了负数：应为 0.5 × (1 + cos)\nthe rate becomes negative: it should be 0.5 × (1 + cos)",
+    "the cosine starts at twice the peak: 1 + cos is at most 2, so multiply by 0.5",
+    negative="学习率变成了负数：应为 0.5 × (1 + cos)\nthe learning rate becomes negative: it should be 0.5 × (1 + cos)",
     offset="预热结束后第一步应是峰值 1，得到 {found[0]}：余弦要从 step - warmup 数起\n"
-    "the first step after the warm-up should be the peak 1, not {found[0]}: the cosine counts step - warmup",
+    "the first step after warm-up should be at the peak, 1, not {found[0]}: the cosine counts step - warmup",
     end="最后一步应接近 0，得到 {found[89]}：余弦有 total_steps - warmup 步\n"
     "the last step should be near 0, not {found[89]}: the cosine has total_steps - warmup steps",
     shape="两端对了，中间不是余弦：第 30 步应为 {wanted[20]}，得到 {found[20]}\n"
-    "the ends are right, but not the cosine between them: step 30 should be {wanted[20]}, not {found[20]}",
+    "the ends are right, but the middle is not a cosine: step 30 should be {wanted[20]}, not {found[20]}",
     peak="没有乘以 peak\nnot multiplied by the peak",
-    no_warm_up="warmup = 0 时，第 0 步就应是峰值（并且不除以 0）\n"
-    "with warmup = 0, step 0 should have the peak already (without division by 0)",
+    no_warm_up="warmup = 0 时，第 0 步就应是峰值（也不能除以 0）\n"
+    "with warmup = 0, step 0 should already be at the peak (without dividing by 0)",
     value="第 {step} 步得到 {found}\nstep {step} gives {found}",
 )
 def learning_rate(answer: Answer) -> None:
-    """Exercise 5.1: `learning_rate(step, total_steps, warmup, peak)`, up in a line, down half a cosine."""
+    """Exercise 5.1: `learning_rate(step, total_steps, warmup, peak)`, linear warm-up, then half a cosine."""
 
     def rate(step: int, *schedule: float) -> float:
         found = answer.like(1.0, answer.call(step, *schedule))
@@ -68,36 +68,36 @@ def learning_rate(answer: Answer) -> None:
     logit_scale="logit_scale 也被衰减了：它是一个数（ndim 为 0），衰减会把温度拉向 1\n"
     "logit_scale is decayed as well: it is a single number (ndim 0), and decay pulls the temperature towards 1",
     by_name="按名字挑选会漏掉 {name}：它也是归一化层；请看形状（ndim）\n"
-    "choosing by name overlooks {name}, which is a norm as well: look at the shape (ndim)",
-    vectors="{count} 个偏置或归一化的参数被衰减了，如 {name}\n"
-    "{count} biases or weights of norms are decayed, such as {name}",
-    no_decay="没有任何矩阵被衰减\nno matrix is decayed at all",
+    "selecting by name misses {name}, also a normalization layer: look at the shape (ndim)",
+    vectors="{count} 个偏置或归一化层的参数被衰减了，如 {name}\n"
+    "{count} biases or normalization weights are decayed, such as {name}",
+    no_decay="没有任何矩阵被衰减\nno matrix is decayed",
     matrices="{count} 个矩阵没有被衰减，如 {name}（卷积核有 4 维）\n"
-    "{count} matrices are not decayed, such as {name} (kernels have 4 dimensions)",
-    value="衰减系数应是传入的 0.3，得到 {found}\nthe decay should be the 0.3 that was given, not {found}",
+    "{count} matrices are not decayed, such as {name} (convolution kernels have 4 dimensions)",
+    value="衰减系数应是传入的 0.3，得到 {found}\nthe decay should be 0.3 as passed in, not {found}",
     positions="位置编码不应衰减：它虽是矩阵，每一行却是一个偏置\n"
-    "position embeddings should not decay: a matrix by shape, but each row works as a bias",
+    "position embeddings should not decay: they form a matrix, but each row acts as a bias",
 )
 def parameter_groups(answer: Answer) -> None:
-    """Exercise 5.2: `parameter_groups(model, weight_decay)`, as AdamW takes them, with decay on matrices alone."""
+    """Exercise 5.2: `parameter_groups(model, weight_decay)`, as AdamW takes them, with decay on matrices only."""
     model = CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(20, 16, 1), 8)
     decay = settings_by_name(answer, answer.call(model, 0.3), model, "weight_decay")
     vectors = [name for name, parameter in model.named_parameters() if parameter.ndim <= 1 and decay[name]]
     matrices = {name: decay[name] for name, parameter in model.named_parameters() if parameter.ndim > 1}
     positions = matrices.pop("text_encoder.position_embedding.weight")
-    spared = [name for name, value in matrices.items() if not value]
-    tells_its_kind = [name for name in vectors if "bias" in name or "bn" in name or "norm" in name]
+    undecayed = [name for name, value in matrices.items() if not value]
+    named_by_kind = [name for name in vectors if "bias" in name or "bn" in name or "norm" in name]
     answer.must(vectors != ["logit_scale"], "logit_scale")
-    answer.must(not vectors or tells_its_kind, "by_name", name="".join(vectors[-1:]))
+    answer.must(not vectors or named_by_kind, "by_name", name="".join(vectors[-1:]))
     answer.must(not vectors, "vectors", count=len(vectors), name="".join(vectors[:1]))
     answer.must(any(matrices.values()), "no_decay")
-    answer.must(not spared, "matrices", count=len(spared), name="".join(spared[:1]))
+    answer.must(not undecayed, "matrices", count=len(undecayed), name="".join(undecayed[:1]))
     answer.must(set(matrices.values()) == {0.3}, "value", found=sorted(set(matrices.values())))
     answer.must(not positions, "positions")
 
 
 class _Tiny(nn.Module):
-    """What a training step needs of a CLIP, without dropout and batch norm: the same numbers each time."""
+    """A minimal CLIP for one training step; without dropout or batch norm its numbers never vary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,8 +119,8 @@ class _Tiny(nn.Module):
         return torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
 
 
-class _Watched(SGD):
-    """An optimizer that writes down what happens, in order."""
+class _RecordingSGD(SGD):
+    """An optimizer that records what happens, in order."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model.parameters(), lr=0.1)
@@ -141,25 +141,25 @@ class _Watched(SGD):
     type="应返回 float，得到的是 {found}；张量用 .item()，否则整张计算图都留在内存里\n"
     "expected a float, got {found}; call .item() on a tensor, or the whole graph stays in memory",
     one_direction="损失只有一个方向：图像找文本、文本找图像各一个，再取平均\n"
-    "the loss has one direction only: images to texts and texts to images, then the mean",
+    "the loss covers one direction only: average image-to-text and text-to-image",
     sum="两个方向相加了：要取平均\nthe two directions are added: take their mean",
     no_exp="logit_scale 是对数：缺了 .exp()\nlogit_scale is a logarithm: .exp() is missing",
     value="损失应为 {wanted}（更新之前的），得到 {found}\n"
     "the loss should be {wanted} (the one before the update), not {found}",
     no_backward="没有 loss.backward()：梯度从哪里来？\nloss.backward() is missing: where does the gradient come from?",
-    no_step="没有 optimizer.step()：权重没有动\noptimizer.step() is missing: the weights never move",
+    no_step="没有 optimizer.step()：权重没有更新\noptimizer.step() is missing: the weights never change",
     step_first="optimizer.step() 在 backward 之前：用的是上一步的梯度\n"
-    "optimizer.step() comes before backward: it uses the gradient of the step before",
+    "optimizer.step() comes before backward: it uses the previous step's gradient",
     erased="zero_grad 在 backward 与 step 之间：刚算好的梯度被清掉了，模型永远停在 ln N\n"
-    "zero_grad between backward and step erases the fresh gradient: the loss stays at ln N forever",
+    "zero_grad between backward and step erases the new gradient: the loss stays at ln N forever",
     zero_grad="没有清掉上一步的梯度：backward 会加在旧梯度上；先调用 optimizer.zero_grad()\n"
-    "backward adds to the gradient left over from the step before: call optimizer.zero_grad() first",
+    "backward adds to the gradient left over from the previous step: call optimizer.zero_grad() first",
     not_clipped="梯度没有被裁剪到 1.0：裁剪要在 backward 之后、step 之前\n"
     "the gradient is not clipped to 1.0: clip after backward and before step",
     weights="损失对了，更新后的权重却与参考不同\n"
     "the loss is right, but the weights after the step differ from the reference",
-    no_clamp="logit_scale 越过了 ln 100：最后要调用 model.clamp_logit_scale()\n"
-    "logit_scale went beyond ln 100: call model.clamp_logit_scale() at the end",
+    no_clamp="logit_scale 超过了 ln 100：最后要调用 model.clamp_logit_scale()\n"
+    "logit_scale exceeds ln 100: call model.clamp_logit_scale() at the end",
 )
 def training_step(answer: Answer) -> None:
     """Exercise 5.3: `training_step(model, optimizer, images, input_ids, attention_mask) -> float`, the loss before."""
@@ -167,7 +167,7 @@ def training_step(answer: Answer) -> None:
     images = torch.randn(5, 3, 2, 2, generator=generator)
     batch = images, torch.randint(1, 9, (5, 3), generator=generator), torch.ones(5, 3, dtype=torch.int64)
     model = _Tiny()
-    optimizer = _Watched(model)
+    optimizer = _RecordingSGD(model)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)  # left over from an earlier step
     found = answer.call(model, optimizer, *batch)
@@ -181,7 +181,7 @@ def training_step(answer: Answer) -> None:
     answer.compare(model.weights(), _after_one_step(batch, clip_at=1.0), mistakes, "weights")
     model = _Tiny()
     model.logit_scale.data.fill_(5.0)
-    answer.call(model, _Watched(model), *batch)
+    answer.call(model, _RecordingSGD(model), *batch)
     answer.must(model.logit_scale.item() <= MAX_LOGIT_SCALE + 1e-6, "no_clamp")
 
 
@@ -189,9 +189,9 @@ def _check_loss(answer: Answer, found: float, batch: tuple[Tensor, ...]) -> None
     with torch.no_grad():
         model = _Tiny()
         image_embedding, text_embedding = model(*batch)
-        cosines, right = image_embedding @ text_embedding.T, torch.arange(5)
+        cosines, own = image_embedding @ text_embedding.T, torch.arange(5)
         scale = model.logit_scale.exp()
-        rows, columns = (F.cross_entropy(scale * matrix, right).item() for matrix in (cosines, cosines.T))
+        rows, columns = (F.cross_entropy(scale * matrix, own).item() for matrix in (cosines, cosines.T))
         no_exp = contrastive_loss(image_embedding, text_embedding, model.logit_scale.log()).item()
     mistakes = {"one_direction": (rows, columns), "sum": rows + columns, "no_exp": no_exp}
     answer.compare(found, (rows + columns) / 2, mistakes)
@@ -206,7 +206,7 @@ def _check_order(answer: Answer, events: list[str]) -> None:
 
 
 def _after_one_step(batch: tuple[Tensor, ...], clip_at: float) -> Tensor:
-    """All weights, in a row, after the step as it should be."""
+    """All weights, flattened, after a correct step."""
     model = _Tiny()
     optimizer = SGD(model.parameters(), lr=0.1)
     image_embedding, text_embedding = model(*batch)

@@ -1,6 +1,6 @@
-"""The series' pictures. Images are always blue, texts always vermillion, cosines always on one scale from -1 to 1.
+"""The plots of the series. Images are always blue, texts vermillion, and cosines on a fixed scale from -1 to 1.
 
-Every function returns a `View` whose `text` describes the picture for those who cannot see it.
+Every function returns a `View` whose `text` describes the plot for readers who cannot see it.
 """
 
 from clipedu.classroom.plots.charts import bars, curves, dots, histogram, loss_curve, temperature_panel

@@ -1,4 +1,4 @@
-"""Curves, bars, dots and histograms; one picture for the temperature."""
+"""Curves, bars, dots, histograms, and a panel for the temperature."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def curves(
     log_y: bool = False,
     ranges: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Drawing:
-    """Named lines (values across, values up); `levels` are dashed: chance, or what was predicted.
+    """Named lines (x values, y values); `levels` are dashed lines, such as chance or a prediction.
 
-    `ranges` shades, for a line of the same name, the space between the least and the most that was seen.
+    `ranges` shades the area between the least and the greatest values of the line with the same name.
     """
     levels, ranges = levels or {}, ranges or {}
     labels = [*series, *levels]
     rows = len(labels) / legend_columns(labels)
-    figure = new_figure(6.4, 3.4 + 0.17 * max(0, rows - 3))  # a long legend takes no room from the curves
+    figure = new_figure(6.4, 3.4 + 0.17 * max(0, rows - 3))  # make room for a long legend
     axes = figure.subplots()
     looks = [(colour, style) for style in LINE_STYLES for colour in COLOURS]
-    for (name, (across, up)), (colour, style) in zip(series.items(), cycle(looks), strict=False):
-        axes.plot(across, up, style, label=name, color=colour, marker="o" if len(across) <= 20 else "", markersize=4)
+    for (name, (xs, ys)), (colour, style) in zip(series.items(), cycle(looks), strict=False):
+        axes.plot(xs, ys, style, label=name, color=colour, marker="o" if len(xs) <= 20 else "", markersize=4)
         if name in ranges:
-            axes.fill_between(across, *ranges[name], color=colour, alpha=0.2, linewidth=0)
-    lines = ", ".join(f"{name} from {up[0]:.2f} to {up[-1]:.2f}" for name, (_, up) in series.items())
+            axes.fill_between(xs, *ranges[name], color=colour, alpha=0.2, linewidth=0)
+    lines = ", ".join(f"{name} from {ys[0]:.2f} to {ys[-1]:.2f}" for name, (_, ys) in series.items())
     lines += draw_levels(axes, levels)
     axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     for axis, is_log in ((axes.xaxis, log_x), (axes.yaxis, log_y)):
@@ -64,22 +64,22 @@ def curves(
 
 
 def loss_curve(losses: Sequence[float], chance: float) -> View:
-    """The loss of every step, and the loss of guessing, ln(B)."""
+    """The loss of every step, and the loss of random guessing, ln(B)."""
     levels = {f"chance ln(B) = {chance:.2f}": chance}
     return curves({"loss": (range(1, len(losses) + 1), losses)}, "step", "loss", levels)
 
 
 @plot
 def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str, float] | None = None) -> Drawing:
-    """Groups of bars: `{"English": {"words": 9.1, "bytes": 11.2}, ...}` draws a group for each outer name."""
+    """Groups of bars: `{"English": {"words": 9.1, "bytes": 11.2}, ...}` draws one group per outer name."""
     figure = new_figure(6.4, 3.2)
     axes = figure.subplots()
     inner = list(dict.fromkeys(name for values in series.values() for name in values))
     width = 0.8 / len(inner)
     for number, (name, colour) in enumerate(zip(inner, COLOURS, strict=False)):
-        places = [place + (number - (len(inner) - 1) / 2) * width for place in range(len(series))]
+        positions = [group + (number - (len(inner) - 1) / 2) * width for group in range(len(series))]
         heights = [values.get(name, 0.0) for values in series.values()]
-        drawn = axes.bar(places, heights, width, label=name, color=colour)
+        drawn = axes.bar(positions, heights, width, label=name, color=colour)
         if len(series) * len(inner) <= 12:
             numbers = [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights]
             axes.bar_label(drawn, numbers, fontsize=7)
@@ -98,7 +98,7 @@ def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str,
 
 @plot
 def dots(series: Mapping[str, Sequence[float]], x: str, band: str) -> Drawing:
-    """A row of dots for each name, one dot a run, joined by a line; the spread of the row `band` is shaded for all."""
+    """One row per name with one dot per run, joined by a line; the spread of the row `band` is shaded in all rows."""
     figure = new_figure(6.4, 0.28 * len(series) + 1.0)
     axes = figure.subplots()
     for row, values in enumerate(series.values()):
@@ -106,7 +106,7 @@ def dots(series: Mapping[str, Sequence[float]], x: str, band: str) -> Drawing:
         axes.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
     axes.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=band)
     axes.set_yticks(range(len(series)), list(series), fontsize=8)
-    axes.set_ylim(len(series) - 0.5, -0.5)  # the first on top
+    axes.set_ylim(len(series) - 0.5, -0.5)  # first row on top
     axes.set_xlabel(x)
     axes.grid(alpha=0.3)
     legend_above(axes)
@@ -116,12 +116,12 @@ def dots(series: Mapping[str, Sequence[float]], x: str, band: str) -> Drawing:
 
 @plot
 def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None) -> Drawing:
-    """How often each value occurs, drawn as a density, for several named samples."""
+    """Density histograms of several named samples."""
     figure = new_figure(6.4, 3.2)
     axes = figure.subplots()
-    sides = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
-    for (name, values), other in zip(samples.items(), COLOURS, strict=False):
-        look: dict[str, Any] = {"alpha": 0.55, "label": name, "color": sides.get(name, other)}
+    side_colours = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
+    for (name, values), colour in zip(samples.items(), COLOURS, strict=False):
+        look: dict[str, Any] = {"alpha": 0.55, "label": name, "color": side_colours.get(name, colour)}
         axes.hist(values.detach().numpy(), bins=60, range=limits, density=True, **look)
     axes.set(xlabel=x, ylabel="density")
     legend_above(axes)
@@ -140,14 +140,14 @@ def temperature_panel(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     temperature: float,
 ) -> Drawing:
-    """What one temperature makes of a matrix of cosines `[N, N]`: one row's softmax, its gradient, the loss.
+    """What a temperature does to a matrix of cosines `[N, N]`: one row's softmax and gradient, and the loss.
 
     Args:
         row: the image whose softmax and gradient are drawn.
         probabilities: `[N]`, its softmax over the texts.
-        gradient: `[N]`, of the loss, to its cosines.
-        lines: named values over all temperatures (temperatures, values); a dot marks the temperature at hand.
-        temperature: the one at hand.
+        gradient: `[N]`, of the loss with respect to the row's cosines.
+        lines: named curves over all temperatures (temperatures, values); a dot marks `temperature`.
+        temperature: the current temperature.
     """
     figure = new_figure(9.6, 5.6)
     matrix, softmax, pull, landscape = figure.subplots(2, 2).flatten()
@@ -160,22 +160,23 @@ def temperature_panel(
     figure.colorbar(heat, ax=matrix, shrink=0.9)
 
     colours = [COLOURS[0] if column == row else COLOURS[2] for column in range(len(cosines))]
-    right, own = probabilities[row].item(), gradient[row].item()
-    others = gradient.sum().item() - own
+    own_probability, own_gradient = probabilities[row].item(), gradient[row].item()
+    others = gradient.sum().item() - own_gradient
     softmax.bar(numbers, probabilities.tolist(), color=colours)
     softmax.axhline(1 / len(cosines), color="black", linestyle="--", linewidth=1)
-    softmax.set(ylim=(0, 1), xticks=numbers, title=f"softmax of I{row + 1}: own text {right:.3f} (dashed: chance)")
+    title = f"softmax of I{row + 1}: own text {own_probability:.3f} (dashed: chance)"
+    softmax.set(ylim=(0, 1), xticks=numbers, title=title)
     pull.bar(numbers, gradient.tolist(), color=colours)
     pull.axhline(0, color="black", linewidth=0.8)
-    pull.set(xticks=numbers, title=f"gradient: own pair {own:+.4f}, others together {others:+.4f}")
+    pull.set(xticks=numbers, title=f"gradient: own pair {own_gradient:+.4f}, others together {others:+.4f}")
 
     values = []
     looks = (IMAGE_COLOUR, "-"), (TEXT_COLOUR, "--"), ("black", ":")
-    for (name, (across, up)), (colour, style) in zip(lines.items(), looks, strict=False):
-        here = int((torch.tensor(across).log() - torch.tensor(temperature).log()).abs().argmin())
-        landscape.plot(across, up, style, color=colour, label=f"{name} {up[here]:.2f}")
-        landscape.plot(across[here], up[here], "o", color=colour)
-        values.append(f"{name} {up[here]:.3f}")
+    for (name, (xs, ys)), (colour, style) in zip(lines.items(), looks, strict=False):
+        nearest = int((torch.tensor(xs).log() - torch.tensor(temperature).log()).abs().argmin())
+        landscape.plot(xs, ys, style, color=colour, label=f"{name} {ys[nearest]:.2f}")
+        landscape.plot(xs[nearest], ys[nearest], "o", color=colour)
+        values.append(f"{name} {ys[nearest]:.3f}")
     landscape.axvline(temperature, color="grey", linewidth=0.8)
     landscape.set(xscale="log", xlabel="temperature", ylim=(0, None), title="at every temperature")
     label_log_axis(landscape.xaxis)
@@ -187,7 +188,7 @@ def temperature_panel(
     headline = f"temperature {temperature:.3f}, scale {1 / temperature:.1f}"
     figure.suptitle(headline, fontsize=11)
     alt = (
-        f"{headline.capitalize()}. Softmax of I{row + 1} on its own text {right:.3f}. Gradient on the own pair "
-        f"{own:.4f}, on the others together {others:.4f}. {', '.join(values)}"
+        f"{headline.capitalize()}. Softmax of I{row + 1} on its own text {own_probability:.3f}. Gradient on the "
+        f"own pair {own_gradient:.4f}, on the others together {others:.4f}. {', '.join(values)}"
     )
     return figure, alt

@@ -1,4 +1,4 @@
-"""Pictures, and what a network makes of them; tokens as boxes."""
+"""Pictures, what a network computes from them, and tokens as boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pictures(
     notes: Sequence[str] = (),
     width: int = 96,
 ) -> View:
-    """Images in a row that wraps, `width` px each, with captions in either language and a note in both."""
+    """Images in a wrapping row, `width` px each, with captions per language and a note shown in both."""
     if not images:
         return View('<div lang="zh">没有图片</div><div lang="en">no pictures</div>', "没有图片 | no pictures")
     cells, texts = [], []
@@ -40,27 +40,27 @@ def pictures(
 
 
 def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
-    """Tokens as a row of boxes, their ids beneath: words vermillion, special tokens grey, [UNK] black."""
+    """Tokens as a row of boxes with their ids below: words vermillion, special tokens grey, [UNK] black."""
     boxes = []
     for number, word in enumerate(words):
         special = word.startswith("[") and word.endswith("]")
         colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
         box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
-        under = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
-        boxes.append(f'<div style="{box}"><b style="color: {colour}">{as_text(word)}</b>{under}</div>')
+        id_line = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
+        boxes.append(f'<div style="{box}"><b style="color: {colour}">{as_text(word)}</b>{id_line}</div>')
     return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
 @plot
 def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> Drawing:
-    """A row of pictures for each stage: its `channels` liveliest maps out of `[C, H, W]`, each on its own scale."""
+    """One row per stage: the `channels` maps of `[C, H, W]` that vary most, each on its own grey scale."""
     figure = new_figure(1.25 * channels + 1.2, 1.3 * len(stages))
     grid = figure.subplots(len(stages), channels, squeeze=False)
     for row, (name, maps) in zip(grid, stages.items(), strict=True):
-        liveliest = maps.flatten(1).std(dim=1).topk(min(channels, len(maps))).indices.sort().values
+        most_varied = maps.flatten(1).std(dim=1).topk(min(channels, len(maps))).indices.sort().values
         for axes in row:
             axes.set(xticks=[], yticks=[], frame_on=False)
-        for axes, channel in zip(row, liveliest.tolist(), strict=False):
+        for axes, channel in zip(row, most_varied.tolist(), strict=False):
             axes.imshow(maps[channel].numpy(), cmap="gray")
             axes.set_title(f"channel {channel}", fontsize=7)
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
@@ -70,9 +70,9 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> Drawing:
 
 @plot
 def filters(kernels: Mapping[str, Tensor]) -> Drawing:
-    """Named panels of small pictures, one for each filter `[N, 3, K, K]` of a first layer; grey is 0.
+    """Named panels with the filters `[N, 3, K, K]` of a first layer as small pictures; grey is 0.
 
-    Each filter has its own scale: what counts is its pattern, not how strong it is.
+    Each filter has its own scale: its pattern matters, not its strength.
     """
     columns = 8
     rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
@@ -94,7 +94,7 @@ def filters(kernels: Mapping[str, Tensor]) -> Drawing:
 
 @plot
 def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> Drawing:
-    """A picture and, beside it, how much each of its pixels `[H, W]` matters to one number; both with its reach."""
+    """A picture next to a map `[H, W]` of how much each pixel affects one number; a box frames where it is not 0."""
     rows, columns = (gradient > 0).any(1).nonzero().flatten(), (gradient > 0).any(0).nonzero().flatten()
     top, left = (int(places[0]) if len(places) else 0 for places in (rows, columns))
     height, width = (int(places[-1] - places[0]) + 1 if len(places) else 0 for places in (rows, columns))

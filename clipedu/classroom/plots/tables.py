@@ -32,9 +32,9 @@ def similarity(
     title: str = "cosine similarity",
     rows_are: Sequence[str] = (),
 ) -> Drawing:
-    """The one heat map of this series: cosines `[I, T]`, images down, texts across, on the fixed scale -1 to 1.
+    """The standard heat map of the series: cosines `[I, T]`, images as rows, texts as columns, fixed scale -1 to 1.
 
-    `rows_are` names the rows where they are texts, too.
+    `rows_are` names the rows if they are texts too.
     """
     matrix = matrix.detach().float()
     rows, columns = matrix.shape
@@ -71,7 +71,7 @@ def similarity(
 def heat_map(
     values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str, most: float | None = None
 ) -> Drawing:
-    """Numbers from 0 up as a labelled grid: attention, counts; `most` is the top of the colour scale."""
+    """Non-negative numbers (attention, counts) as a labelled grid; `most` is the top of the colour scale."""
     figure = new_figure(max(3.2, 0.42 * len(columns) + 1.8), max(2.0, 0.36 * len(rows) + 1.2))
     axes = figure.subplots()
     heat = axes.imshow(values.detach().float().numpy(), cmap=SEQUENTIAL_MAP, vmin=0, vmax=most, aspect="auto")
@@ -84,7 +84,7 @@ def heat_map(
 
 @plot
 def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, int, int]] | None = None) -> Drawing:
-    """Small tables of numbers side by side; NaN stays empty. A window (top, left, height, width) is framed."""
+    """Small tables of numbers side by side; NaN cells are empty. Windows (top, left, height, width) are framed."""
     figure = new_figure(sum(0.5 * table.shape[1] + 0.6 for table in tables.values()), 3.0)
     panels = figure.subplots(1, len(tables), width_ratios=[t.shape[1] for t in tables.values()], squeeze=False)[0]
     most = max(float(table.nan_to_num().abs().max()) for table in tables.values())
@@ -104,7 +104,7 @@ def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, in
 
 @plot
 def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
-    """Vectors of the plane, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
+    """2-D vectors, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
     images, texts = images.detach().float(), texts.detach().float()
     reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.2
     figure = new_figure(4.6, 4.6)
@@ -127,7 +127,7 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
 def on_the_sphere(
     images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("images", "texts")
 ) -> Drawing:
-    """Unit vectors of space, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
+    """3-D unit vectors, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
     figure = new_figure(4.8, 4.6)
     axes = figure.add_subplot(projection="3d")
     u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
