@@ -33,7 +33,7 @@ from clipedu.ground.errors import ClipEduError, DatasetError
 from clipedu.loss import sigmoid_loss
 from studies.report import write_result
 from tests.conftest import ROOT
-from tests.test_fuzz import DATASETS, FLOATS, JSON, TEXTS, folder, speaks_both
+from tests.test_fuzz import DATASETS, FLOATS, JSON, TEXTS, folder, is_bilingual
 from tests.test_loss import loop_loss
 
 __all__ = ["folder"]  # a fixture
@@ -97,7 +97,7 @@ def test_any_bytes_are_a_dataset_or_one_report(folder: Path, content: bytes, enc
     try:
         assert read_records(folder)
     except DatasetError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
 
 
 @given(BYTES)
@@ -106,7 +106,7 @@ def test_any_bytes_are_captions_or_one_error(folder: Path, content: bytes) -> No
     try:
         read_captions(folder / "captions.txt")
     except DatasetError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
 
 
 @given(st.binary() | DEEP.map(str.encode) | JSON.map(json.dumps).map(str.encode))
@@ -115,7 +115,7 @@ def test_any_vocabulary_file_is_read_or_refused(folder: Path, content: bytes) ->
     try:
         SimpleTokenizer.load(folder / "vocabulary.json")
     except ClipEduError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
 
 
 def whole_pictures() -> list[tuple[str, bytes]]:
@@ -164,7 +164,7 @@ def test_any_picture_is_decoded_or_refused(
         try:
             image = load_image(folder / f"changed.{kind}", 32)
         except DatasetError as error:
-            assert speaks_both(error)
+            assert is_bilingual(error)
         else:
             assert image.mode == "RGB"
 

@@ -1,4 +1,4 @@
-"""Fixtures: a small drawn dataset, small models, and the real photos if they are here."""
+"""Fixtures: a small drawn dataset, small models, and the real photos if available."""
 
 import json
 import os
@@ -17,19 +17,19 @@ from clipedu.encoders import IMAGE_ENCODERS, ImageNetwork
 
 ROOT = Path(__file__).parent.parent
 
-# The same hundred examples each time; thousands of others: python -m studies.fuzzing.
+# The same hundred examples every time; for thousands of others: python -m studies.fuzzing.
 settings.register_profile("tests", max_examples=100, derandomize=True, deadline=None)
 settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file starts first, so that one of the two processes has it to itself (see the Makefile)."""
+    """Start with the longest file, so that one of the two processes does nothing else (see the Makefile)."""
     items.sort(key=lambda item: item.path.name != "test_browser.py")
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's feature cache; every test starts from the same random numbers."""
+    """Keep tests away from the user's feature cache, and start each one with the same random numbers."""
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
 
@@ -40,18 +40,18 @@ def sample_data() -> Path:
 
 
 def draw_dataset(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
-    """A dataset of fresh scenes, no two with the same captions."""
+    """Draw a dataset of random scenes, no two with the same captions."""
     rng = random.Random(seed)
     pairs = [(colour, shape) for colour in COLOURS for shape in SHAPES]
     (folder / "images").mkdir(parents=True)
     records: list[dict[str, object]] = []
-    taken = set()
+    used = set()
     for split, count in sizes.items():
         for index in range(count):
             scene = random_scene(rng, pairs)
-            while scene.meaning in taken:
+            while scene.meaning in used:
                 scene = random_scene(rng, pairs)
-            taken.add(scene.meaning)
+            used.add(scene.meaning)
             path = f"images/{split}_{index}.png"
             draw_scene(scene, 32).save(folder / path)
             records.append(scene.record(path, split))
@@ -61,12 +61,12 @@ def draw_dataset(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """24 training pairs and 8 each to validate and test."""
+    """24 training pairs, 8 for validation and 8 for testing."""
     return draw_dataset(tmp_path / "data", {"train": 24, "val": 8, "test": 8})
 
 
 def _tiny(pretrained: bool) -> nn.Module:
-    """Convolutions with batch norm: all that most tests need of a network, and fifty times quicker than a ResNet."""
+    """Convolutions with batch norm: enough for most tests, and fifty times faster than a ResNet."""
     assert not pretrained
     first = nn.Conv2d(3, 16, 4, stride=4, bias=False), nn.BatchNorm2d(16), nn.ReLU()
     second = nn.Conv2d(16, 64, 2, stride=2, bias=False), nn.BatchNorm2d(64), nn.ReLU()

@@ -1,4 +1,4 @@
-"""The notebooks as data, and the rules they keep: each rule names what breaks it."""
+"""The notebooks as data, and the rules they must follow; each rule yields what violates it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
 
 
 def with_seed(source: str, seed: int) -> str:
-    """A cell's source with another seed than the saved one."""
+    """A cell's source with its seed changed to `seed`."""
     return source.replace("SEED = 0\n", f"SEED = {seed}\n")
 
 
 def executed(*sources: str, **names: Any) -> dict[str, Any]:
-    """What cells define, run one after the other as one program that knows `names` already."""
+    """The names that cells define when they run in sequence as one program, starting with `names`."""
     with TemporaryDirectory() as folder:
         program = Path(folder) / "cells.py"
         program.write_text("\n\n".join(sources), encoding="utf-8")
@@ -49,7 +49,7 @@ def executed(*sources: str, **names: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A notebook, whose cells are named by their places."""
+    """A notebook; cells are identified by position."""
 
     notebook: Any
 
@@ -69,13 +69,13 @@ class Lesson:
     def outputs(self) -> list[tuple[str, Any]]:
         return [(where, output) for where, cell in self.code for output in cell.outputs]
 
-    def shown(self, *kinds: str) -> Iterator[tuple[str, str]]:
-        """What outputs hold of these mime types; all text of theirs, printed lines too, where none is named."""
+    def output_texts(self, *mime_types: str) -> Iterator[tuple[str, str]]:
+        """The contents of outputs with these MIME types; without any, all text, including printed lines."""
         for where, output in self.outputs:
-            for kind, content in output.get("data", {}).items():
-                if kind in kinds or (not kinds and isinstance(content, str)):
+            for mime_type, content in output.get("data", {}).items():
+                if mime_type in mime_types or (not mime_types and isinstance(content, str)):
                     yield where, content
-            if not kinds:
+            if not mime_types:
                 yield where, output.get("text", "")
 
 
@@ -83,7 +83,7 @@ Rule = Callable[[Lesson], Iterator[str]]
 
 
 def every_cell_was_run(lesson: Lesson) -> Iterator[str]:
-    """A cell without a count is never compared by nbval, so a stripped notebook would pass unseen."""
+    """nbval never compares a cell without an execution count, so a stripped notebook would pass unnoticed."""
     for count, (where, cell) in enumerate(lesson.code, 1):
         if cell.execution_count != count or not cell.source.strip():
             yield f"{where} is empty or has the count {cell.execution_count}, not {count}"
@@ -92,10 +92,10 @@ def every_cell_was_run(lesson: Lesson) -> Iterator[str]:
             yield f"{where} fails or warns: {output.get('ename') or output.text[:80]}"
 
 
-def nothing_but_the_lesson_is_saved(lesson: Lesson) -> Iterator[str]:
-    """No widget states, times, or settings of an editor, at most 3 MB; the one tag is nbval's."""
-    for fault in nbformat.validator.iter_validate(lesson.notebook):
-        yield f"not a valid notebook: {fault.message}"
+def only_the_lesson_is_saved(lesson: Lesson) -> Iterator[str]:
+    """No widget state, timestamps or editor settings, no tags except nbval's, and less than 3 MB."""
+    for error in nbformat.validator.iter_validate(lesson.notebook):
+        yield f"not a valid notebook: {error.message}"
     if lesson.notebook.metadata != METADATA:
         yield f"metadata: {lesson.notebook.metadata}"
     ids = Counter(cell.get("id") for cell in lesson.notebook.cells)
@@ -104,20 +104,20 @@ def nothing_but_the_lesson_is_saved(lesson: Lesson) -> Iterator[str]:
         if cell.metadata not in ({}, {"tags": ["nbval-ignore-output"]}):
             yield f"cell {number} has the metadata {cell.metadata}"
     for where, output in lesson.outputs:
-        if kinds := set(output.get("data", {})) - {"text/html", "text/plain", "text/markdown"}:
-            yield f"{where} shows {sorted(kinds)}: a View has alt text, these may not"
+        if mime_types := set(output.get("data", {})) - {"text/html", "text/plain", "text/markdown"}:
+            yield f"{where} shows {sorted(mime_types)}, which may lack alt text: use a View"
     if (size := len(json.dumps(lesson.notebook, ensure_ascii=False).encode())) >= 3_000_000:
         yield f"{size / 1e6:.1f} MB"
 
 
-def no_place_of_a_machine(lesson: Lesson) -> Iterator[str]:
-    place = re.compile(r".{,20}(?:(?<![\w.])/(?:root|home|work|tmp|Users)\b|\b[A-Z]:\\+Users).{,20}")
-    for where, text in [*lesson.prose, *((where, cell.source) for where, cell in lesson.code), *lesson.shown()]:
-        yield from (f"{where}: {found}" for found in place.findall(DATA_URI.sub("", text)))
+def no_local_paths(lesson: Lesson) -> Iterator[str]:
+    local_path = re.compile(r".{,20}(?:(?<![\w.])/(?:root|home|work|tmp|Users)\b|\b[A-Z]:\\+Users).{,20}")
+    for where, text in [*lesson.prose, *((where, cell.source) for where, cell in lesson.code), *lesson.output_texts()]:
+        yield from (f"{where}: {path}" for path in local_path.findall(DATA_URI.sub("", text)))
 
 
 def code_is_plain(lesson: Lesson) -> Iterator[str]:
-    """The language switch comes first; cells of at most 15 lines; no magic, and nothing that hides a broken install."""
+    """The language switch comes first; at most 15 lines per cell; no magics; nothing that hides a broken install."""
     if not lesson.code or "language_switch()" not in lesson.code[0][1].source:
         yield "the first code cell has no language_switch()"
     for where, cell in lesson.code:
@@ -127,11 +127,11 @@ def code_is_plain(lesson: Lesson) -> Iterator[str]:
         yield from (f"{where}: {line}" for line in lines if re.match(r"\s*[%!]|.*(sys\.path|pyplot)", line))
 
 
-def what_moves_keeps_its_names(lesson: Lesson) -> Iterator[str]:
-    """A figure is drawn again when its slider moves, after all cells: a name that it reads must still mean the same."""
+def figures_read_stable_names(lesson: Lesson) -> Iterator[str]:
+    """A figure is redrawn when its slider moves, after all cells have run: the names it reads must not be rebound."""
     nodes = [node for _, cell in lesson.code for node in ast.parse(cell.source).body]
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    read: dict[str, str] = {}  # each name that some figure reads -> where that figure is
+    read: dict[str, str] = {}  # name that a figure reads -> where the figure is
     for where, cell in lesson.code:
         tree = ast.parse(cell.source)
         rebound = _bound_at_top(tree) & read.keys()
@@ -143,35 +143,35 @@ def what_moves_keeps_its_names(lesson: Lesson) -> Iterator[str]:
 
 
 def needed_by_figures(lesson: Lesson) -> list[tuple[str, Any]]:
-    """The code cells without which what moves could not be drawn: those that bind a name which it reads, and so on."""
+    """The code cells that interactive figures depend on: those that bind a name they read, recursively."""
     trees = [ast.parse(cell.source) for _, cell in lesson.code]
     imported = {node.asname or node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.alias)}
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     needed: set[str] = set()
-    found = []
+    cells = []
     for (where, cell), tree in zip(reversed(lesson.code), reversed(trees), strict=True):
         nodes = list(ast.walk(tree))
         bound = _bound_at_top(tree)
-        # A line like tokenizer.build_vocab(...) binds nothing, and changes the tokenizer.
+        # A line like tokenizer.build_vocab(...) binds no name but changes the tokenizer.
         calls = [node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
         methods = [ast.unparse(call.func) for call in calls if isinstance(call.func, ast.Attribute)]
         changed = {method.split(".")[0] for method in methods} - imported
         if "explore(" in cell.source or (bound | changed) & needed:
             loops = {name for node in nodes if isinstance(node, ast.For) for name in _stored(node.target)}
             needed = (needed - bound) | _names_read(tree, functions) - (_stored(tree) - bound | loops)
-            found.append((where, cell))
-    return found[::-1]
+            cells.append((where, cell))
+    return cells[::-1]
 
 
 def _stored(tree: ast.AST) -> set[str]:
-    """The names that are bound anywhere inside, parameters too."""
+    """The names bound anywhere inside, including parameters."""
     nodes = list(ast.walk(tree))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
 def _bound_at_top(tree: ast.Module) -> set[str]:
-    """What a cell's own lines bind: not what its functions and comprehensions keep to themselves."""
+    """The names that a cell binds at its top level, not inside functions or comprehensions."""
     closed = ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
     inside = {node for inner in ast.walk(tree) if isinstance(inner, closed) for node in ast.walk(inner)}
     nodes = [node for node in ast.walk(tree) if node not in inside]
@@ -180,21 +180,21 @@ def _bound_at_top(tree: ast.Module) -> set[str]:
     return names | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
-def _names_read(what: ast.AST, functions: dict[str, ast.FunctionDef]) -> set[str]:
-    """All names in it, and in the notebook's functions that it names, and so on; but for their own names."""
-    found: set[str] = set()
-    waiting = {node.id for node in ast.walk(what) if isinstance(node, ast.Name)}
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
+def _names_read(tree: ast.AST, functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """All names in it and, recursively, in the notebook's functions that it uses, except their local names."""
+    read: set[str] = set()
+    pending = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    while pending:
+        name = pending.pop()
+        read.add(name)
         if function := functions.get(name):
             names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-            waiting |= names - _stored(function) - found
-    return found
+            pending |= names - _stored(function) - read
+    return read
 
 
-def what_is_not_compared_is_asserted(lesson: Lesson) -> Iterator[str]:
-    """An output that depends on the machine: the cell or the next one asserts, or it does nothing but show."""
+def ignored_outputs_are_asserted(lesson: Lesson) -> Iterator[str]:
+    """If an output depends on the machine, its cell or the next one has an assertion, or the cell only displays."""
     asserting = [_asserts(cell) for _, cell in lesson.code] + [False]
     for number, (where, cell) in enumerate(lesson.code):
         ignored = "nbval-ignore-output" in cell.metadata.get("tags", [])
@@ -209,7 +209,7 @@ def _asserts(cell: Any) -> bool:
 
 
 def _only_shows(cell: Any) -> bool:
-    """One call of the classroom, tested by the project's own tests."""
+    """Whether the cell is a single call to the classroom, which the project's own tests cover."""
     *before, last = ast.parse(cell.source).body
     shows = "explore", "environment_card", "language_switch", "show_source", "check."
     called = ast.unparse(last.value.func) if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) else ""
@@ -217,14 +217,14 @@ def _only_shows(cell: Any) -> bool:
 
 
 def every_image_is_described(lesson: Lesson) -> Iterator[str]:
-    for where, text in [*lesson.shown("text/html", "text/markdown"), *lesson.prose]:
+    for where, text in [*lesson.output_texts("text/html", "text/markdown"), *lesson.prose]:
         tags = re.findall(r"<img\b[^>]*>", text)
         if not all(re.search(r'\balt="\s*[^"\s]', tag) for tag in tags) or re.search(r"!\[\s*\]\(", text):
             yield f"{where} has an image without alt text"
 
 
-def links_lead_somewhere(lesson: Lesson) -> Iterator[str]:
-    for where, text in [*lesson.prose, *lesson.shown("text/html", "text/markdown")]:
+def links_resolve(lesson: Lesson) -> Iterator[str]:
+    for where, text in [*lesson.prose, *lesson.output_texts("text/html", "text/markdown")]:
         for target in _targets(INLINE_CODE.sub("", FENCED.sub("", DATA_URI.sub("", text)))):
             if not target.startswith("https://") and not _resolves(target, lesson):
                 yield f"{where}: {target}"
@@ -247,17 +247,17 @@ def _resolves(target: str, lesson: Lesson) -> bool:
 
 
 def pairs(lesson: Lesson) -> list[tuple[str, str, str]]:
-    """The cell, the Chinese and the English of every two blocks that say the same, or should."""
-    found = []
+    """The cell, the Chinese text and the English text of every pair of blocks."""
+    texts = []
     for where, text in lesson.prose:
         blocks = BLOCK.findall(text)
         couples = zip(blocks[::2], blocks[1::2], strict=False)
-        found += [(where, zh, en) for (first, zh), (second, en) in couples if (first, second) == ("zh", "en")]
-    return found
+        texts += [(where, zh, en) for (first, zh), (second, en) in couples if (first, second) == ("zh", "en")]
+    return texts
 
 
-def both_languages_speak(lesson: Lesson) -> Iterator[str]:
-    """Blocks come in pairs, Chinese first; a line outside of them says both."""
+def all_text_is_bilingual(lesson: Lesson) -> Iterator[str]:
+    """Blocks come in pairs, Chinese first; a line outside a block is in both languages."""
     for where, text in lesson.prose:
         languages = [language for language, _ in BLOCK.findall(text)]
         if languages != ["zh", "en"] * (len(languages) // 2):
@@ -265,19 +265,19 @@ def both_languages_speak(lesson: Lesson) -> Iterator[str]:
         if text.count("<div") != len(languages) or text.count("</div") != len(languages):
             yield f"{where} has a block that is not on lines of its own with blank lines inside"
         outside = FENCED.sub("", BLOCK.sub("", text))
-        yield from (f"{where}: {line!r} is in one language" for line in outside.splitlines() if not _says_both(line))
+        yield from (f"{where}: {line!r} is in one language" for line in outside.splitlines() if not _is_bilingual(line))
         if not languages and not outside.strip():
-            yield f"{where} says nothing"
-    for where, zh, en in pairs(lesson):  # Chinese may be quoted in English, but English is no translation into Chinese
-        zh_words, en_words = (len(re.findall(f"[{HAN}]", _spoken(text))) for text in (zh, en))
-        if not zh_words or en_words > len(re.findall(r"[A-Za-z]", _spoken(en))):
+            yield f"{where} is empty"
+    for where, zh, en in pairs(lesson):  # an English block may quote Chinese, but a Chinese block must contain Chinese
+        zh_words, en_words = (len(re.findall(f"[{HAN}]", _plain(text))) for text in (zh, en))
+        if not zh_words or en_words > len(re.findall(r"[A-Za-z]", _plain(en))):
             yield f"{where} has a block in the wrong language"
-    for where, html in lesson.shown("text/html"):
+    for where, html in lesson.output_texts("text/html"):
         if html.count('<div lang="zh">') != html.count('<div lang="en">'):
             yield f"{where} shows a caption in one language"
 
 
-def _says_both(line: str) -> bool:
+def _is_bilingual(line: str) -> bool:
     line = re.sub(r"</?details>|</?summary>|^#{1,4} |^\*\*|\*\*$", "", line.strip())
     if not line or line == "---" or FORMULA.fullmatch(line) or re.fullmatch(r"!\[\w+\]\(\S+\)", line):
         return True
@@ -285,8 +285,8 @@ def _says_both(line: str) -> bool:
     return bool(re.search(f"[{HAN}]", zh) and re.search("[A-Za-z]", en) and not re.search(f"[{HAN}]", en))
 
 
-def _spoken(text: str) -> str:
-    """Without code and formulas."""
+def _plain(text: str) -> str:
+    """The text without code and formulas."""
     return FORMULA.sub("", INLINE_CODE.sub("", FENCED.sub("", text)))
 
 
@@ -300,67 +300,67 @@ def both_languages_say_the_same(lesson: Lesson) -> Iterator[str]:
 
 
 def _common_parts(text: str) -> dict[str, Counter[str]]:
-    """What must be the same in every language."""
+    """The parts that must be the same in both languages."""
     fenced = FENCED.findall(text)
     text = FENCED.sub("", text)
-    code = [found[1] for found in INLINE_CODE.findall(text)]
+    code = [match[1] for match in INLINE_CODE.findall(text)]
     text = INLINE_CODE.sub("`", text)
-    formulas = [" ".join(found.split()) for found in FORMULA.findall(text)]
+    formulas = [" ".join(formula.split()) for formula in FORMULA.findall(text)]
     text = FORMULA.sub("$", text)
     links = _targets(text)
-    text = LINK.sub(lambda found: found[2] or "", text)
+    text = LINK.sub(lambda match: match[2] or "", text)
     numbers = [f"{float(digits.replace(',', '')) * UNITS[unit]:.12g}" for digits, unit in NUMBER.findall(text)]
     parts = {"fenced code": fenced, "code": code, "formulas": formulas, "links": links, "numbers": numbers}
-    return {kind: Counter(found) for kind, found in parts.items()}
+    return {kind: Counter(values) for kind, values in parts.items()}
 
 
-def chinese_has_its_own_punctuation(lesson: Lesson) -> Iterator[str]:
-    texts = [(where, _spoken(zh)) for where, zh, _ in pairs(lesson)]
+def chinese_punctuation_is_full_width(lesson: Lesson) -> Iterator[str]:
+    texts = [(where, _plain(zh)) for where, zh, _ in pairs(lesson)]
     texts += [(where, text) for where, cell in lesson.code for text in chinese_strings(cell.source)]
     for where, text in texts:
-        yield from (f"{where}: {found!r}" for found in half_width(text))
+        yield from (f"{where}: {mark!r}" for mark in half_width(text))
 
 
 def half_width(text: str) -> list[str]:
-    """Where a comma, colon or the like of English type stands beside Chinese, or in the middle of a list of numbers."""
+    """Half-width commas, colons and other punctuation next to Chinese characters or inside a list of numbers."""
     return re.findall(rf"[{HAN}）」][,;:?!]|[,;:?!][{HAN}（「]|[{HAN}]\.(?!\w)|\d[,;]\d\d?(?!\d)", text)
 
 
 def chinese_strings(source: str) -> list[str]:
-    """The strings of a program that are written in Chinese for the greater part."""
+    """The strings in a program that are mostly Chinese."""
     constants = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
     texts = [value for value in constants if isinstance(value, str)]
     return [text for text in texts if len(re.findall(f"[{HAN}]", text)) > len(re.findall("[A-Za-z]", text))]
 
 
 def glossary() -> list[tuple[str, str]]:
-    """The pairs (English, Chinese) of glossary.md; `a / b` in both columns are two pairs."""
+    """The (English, Chinese) pairs in glossary.md; `a / b` in both columns gives two pairs."""
     text = (FOLDER / "glossary.md").read_text(encoding="utf-8")
     rows = re.findall(rf"^\| *(?!English|\s)(.+?) *\| *([^|]*[{HAN}][^|]*?) *\|", text, re.MULTILINE)
     return [pair for row in rows for pair in zip(*(column.split(" / ") for column in row), strict=True)]
 
 
 def new_terms(text: str) -> list[tuple[str, str]]:
-    """`**对比损失 (contrastive loss)**` or the other way round, as (English, Chinese)."""
+    """The (English, Chinese) pairs of `**对比损失 (contrastive loss)**`, written in either order."""
     terms = [sorted(term, key=lambda word: bool(re.search(f"[{HAN}]", word))) for term in BOLD_TERM.findall(text)]
-    one_of_each = [(en, zh) for en, zh in terms if re.search(f"[{HAN}]", zh) and not re.search(f"[{HAN}]", en)]
-    return [(english.strip().lower(), chinese.strip()) for english, chinese in one_of_each]
+    bilingual = [(en, zh) for en, zh in terms if re.search(f"[{HAN}]", zh) and not re.search(f"[{HAN}]", en)]
+    return [(english.strip().lower(), chinese.strip()) for english, chinese in bilingual]
 
 
-def terms_stand_in_the_glossary(lesson: Lesson) -> Iterator[str]:
+def new_terms_are_in_the_glossary(lesson: Lesson) -> Iterator[str]:
     words = {(english.lower() + plural, chinese) for english, chinese in glossary() for plural in ("", "s")}
     seen: set[str] = set()
     for where, zh, en in pairs(lesson):
         in_zh, in_en = new_terms(zh), new_terms(en)
         yield from (f"{where}: {term} is not in the glossary" for term in in_zh + in_en if term not in words)
-        ours, theirs = (sorted(chinese for _, chinese in terms) for terms in (in_zh, in_en))
-        if ours != theirs:
-            yield f"{where} introduces {ours} in Chinese and {theirs} in English"
-        yield from (f"{where} introduces {term} again" for term in ours if term in seen)
-        seen |= set(ours)
+        zh_terms, en_terms = (sorted(chinese for _, chinese in terms) for terms in (in_zh, in_en))
+        if zh_terms != en_terms:
+            yield f"{where} introduces {zh_terms} in Chinese and {en_terms} in English"
+        yield from (f"{where} introduces {term} again" for term in zh_terms if term in seen)
+        seen |= set(zh_terms)
 
 
-RIVALS = {  # how others say it -> how we do
+RIVALS = {  # terms we avoid -> the term we use
     "标记": "词元", "令牌": "词元", "标记器|分词机|切词器": "分词器", "词汇表|字典|词典": "词表",
     "投影头|投影层": "投射头", "嵌套|内嵌|词向量": "嵌入", "归一(?!化)|规范化|标准化": "归一化",
     "余弦相似性|余弦距离": "余弦相似度", "批量": "批次", "对照损失|对比性损失": "对比损失", "补齐|补白|填补": "填充",
@@ -370,15 +370,15 @@ RIVALS = {  # how others say it -> how we do
 }  # fmt: skip
 
 
-def one_term_for_one_thing(lesson: Lesson) -> Iterator[str]:
+def one_chinese_term_per_concept(lesson: Lesson) -> Iterator[str]:
     for where, text in lesson.prose:
         for rival, ours in RIVALS.items():
-            yield from (f"{where}: {found[0]} is {ours} here" for found in re.finditer(rival, _spoken(text)))
+            yield from (f"{where}: use {ours} for {match[0]}" for match in re.finditer(rival, _plain(text)))
 
 
 RULES: list[Rule] = [
-    every_cell_was_run, nothing_but_the_lesson_is_saved, no_place_of_a_machine, code_is_plain,
-    what_moves_keeps_its_names, what_is_not_compared_is_asserted, every_image_is_described, links_lead_somewhere,
-    both_languages_speak, both_languages_say_the_same, chinese_has_its_own_punctuation, terms_stand_in_the_glossary,
-    one_term_for_one_thing,
+    every_cell_was_run, only_the_lesson_is_saved, no_local_paths, code_is_plain,
+    figures_read_stable_names, ignored_outputs_are_asserted, every_image_is_described, links_resolve,
+    all_text_is_bilingual, both_languages_say_the_same, chinese_punctuation_is_full_width,
+    new_terms_are_in_the_glossary, one_chinese_term_per_concept,
 ]  # fmt: skip

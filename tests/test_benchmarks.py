@@ -1,4 +1,4 @@
-"""The commands of benchmarks/ at a tiny size, and what their numbers rest on."""
+"""The commands in benchmarks/ at a tiny size, and the assumptions behind their numbers."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One batch of pictures, and a few to test with."""
+    """One batch of training pictures, and a few for testing."""
     return draw_dataset(tmp_path_factory.mktemp("few") / "data", {"train": 64, "val": 6, "test": 6})
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command with a word for each option, and returns the results that it wrote."""
+    """Returns a function that runs a command with these arguments and returns the results it wrote."""
 
     def run_command(module: Any, *words: object) -> Any:
         monkeypatch.setattr(harness, "FOLDER", tmp_path)
@@ -64,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few pictures a step, and a reading of the recall after each."""
+    """Few pictures per step, with recall measured after each step."""
     monkeypatch.setattr(time_to_recall, "NOTE", replace(note_loop.NOTE, epochs=1, batch_size=16, image_size=32))
     settings = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=16), sizes=(32,))
     monkeypatch.setitem(time_to_recall.SIDES, "ours", partial(time_to_recall.our_side, settings=settings))
@@ -72,7 +72,7 @@ def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a quarter of the pictures as many steps are taken, in more epochs."""
+    """With a quarter of the pictures, training takes the same number of steps, in more epochs."""
     monkeypatch.setattr(starts, "WHOLE", [("frozen", 1.0, 1.0), ("random ResNet-18", 0.25, 0.1)])
     monkeypatch.setattr(starts, "OTHERS", [])
     whole, quarter = run(starts, "--data-dir", few, "--split", "val", "--seeds", 3, "--epochs", 2, "--read-every", 2)
@@ -85,14 +85,14 @@ def test_choices(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "CHOICES", arms)
     plain, decayed = run(choices, "--data-dir", few, "--seeds", 0, "--epochs", 2)
     assert len(plain["losses"]) == len(plain["logit_scales"]) == 2
-    assert decayed["logit_scales"][-1] < plain["logit_scales"][-1], "decay reaches the temperature too"
+    assert decayed["logit_scales"][-1] < plain["logit_scales"][-1], "decay applies to the temperature too"
 
 
 def test_steps(run: Run) -> None:
-    found = run(steps, "--batch-sizes", 2, "--image-size", 32, "--repeats", 1, "--device", "cpu")
-    arms = [(step["precision"], step["layout"]) for step in found]
+    measured = run(steps, "--batch-sizes", 2, "--image-size", 32, "--repeats", 1, "--device", "cpu")
+    arms = [(step["precision"], step["layout"]) for step in measured]
     assert arms == list(product(("fp32", "bf16"), ("channels first", "channels last")))
-    assert all(step["images_per_second"] > 0 and step["kept_bytes"] > 0 for step in found)
+    assert all(step["images_per_second"] > 0 and step["kept_bytes"] > 0 for step in measured)
 
 
 def test_loading(run: Run, few: Path) -> None:
@@ -103,26 +103,26 @@ def test_loading(run: Run, few: Path) -> None:
 
 
 def test_scaling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the two steps of the second epoch took 4 seconds in one process, and 2 in two."""
+    """Pretend that the two steps of the second epoch take 4 seconds in one process and 2 in two."""
 
     def pretend(words: list[str], **_: Any) -> None:
-        took = 2.0 if "torch.distributed.run" in words else 4.0
-        records = [{"step": 2, "train_seconds": 9.0}, {"step": 4, "train_seconds": 9.0 + took}]
+        elapsed = 2.0 if "torch.distributed.run" in words else 4.0
+        records = [{"step": 2, "train_seconds": 9.0}, {"step": 4, "train_seconds": 9.0 + elapsed}]
         run_dir = Path(words[words.index("--run-dir") + 1])
         (run_dir / "history.json").write_text(json.dumps(records), encoding="utf-8")
 
     monkeypatch.setattr("subprocess.run", pretend)
-    found = run(scaling, "--threads", 1, "--rounds", 2, "--batch-size", 32)
-    assert list(found["pictures_per_second"].values()) == [[16, 16], [32, 32], [16, 16]]
-    assert list(found["ratios"].values()) == [2, 2]
+    measured = run(scaling, "--threads", 1, "--rounds", 2, "--batch-size", 32)
+    assert list(measured["pictures_per_second"].values()) == [[16, 16], [32, 32], [16, 16]]
+    assert list(measured["ratios"].values()) == [2, 2]
 
 
 def test_against_open_clip(run: Run, few: Path) -> None:
     sizes = "--batch-size", 4, "--image-size", 32, "--text-layers", 1, "--warm-up", 0, "--rounds", 1
-    found = run(against_open_clip, "--data-dir", few, *sizes)
+    measured = run(against_open_clip, "--data-dir", few, *sizes)
     for name, (theirs, ours) in against_open_clip.PAIRS.items():
-        ratio = found["seconds"][theirs][0] / found["seconds"][ours][0]
-        assert found["ratios"][name] == pytest.approx(ratio, abs=1e-3)
+        ratio = measured["seconds"][theirs][0] / measured["seconds"][ours][0]
+        assert measured["ratios"][name] == pytest.approx(ratio, abs=1e-3)
 
 
 def test_search_scale(run: Run) -> None:
@@ -149,16 +149,16 @@ def test_time_to_recall(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_flickr8k(run: Run, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On drawn scenes: two members in both languages, and the steps of the table."""
+    """On drawn scenes: two members in both languages, and each step of the recipe."""
     options = ["--data-dir", few, "--run-dir", tmp_path / "run", "--language", "both", "--image-size", 64, "--seeds", 0]
-    (found,) = run(flickr8k, *options, 1, "--epochs", 2)["runs"]
-    assert set(found["scores"]) == set(found["first member"]) == {"en", "zh"}
+    (result,) = run(flickr8k, *options, 1, "--epochs", 2)["runs"]
+    assert set(result["scores"]) == set(result["first member"]) == {"en", "zh"}
     assert len(torch.load(tmp_path / "run/members.pt", weights_only=True)["weights"]) == 2
     monkeypatch.setattr(flickr8k, "CHANGES", {label: replace(r, epochs=1) for label, r in flickr8k.CHANGES.items()})
     assert [step["label"] for step in run(flickr8k, *options, "--changes")["runs"]] == list(flickr8k.CHANGES)
 
 
-def test_the_page_is_made_of_the_recordings(tmp_path: Path) -> None:
+def test_the_page_matches_the_recordings(tmp_path: Path) -> None:
     page.write_page(tmp_path / "README.md")
     assert (tmp_path / "README.md").read_bytes() == (ROOT / "benchmarks/README.md").read_bytes()
 
@@ -170,7 +170,7 @@ def test_arms_take_turns() -> None:
     assert harness.ratio_of_medians([3, 9, 6], [2, 2, 5]) == 3
 
 
-def test_the_notes_model_is_what_the_note_says(few: Path) -> None:
+def test_the_notes_model_matches_the_note(few: Path) -> None:
     pairs = note_loop.NotePairs(ImageTextDataset(few, "train", "en"), tokenizer_of(few), 32)
     rows = [pairs[index] for index in range(3)]
     batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -178,7 +178,7 @@ def test_the_notes_model_is_what_the_note_says(few: Path) -> None:
     model = note_loop.NoteCLIP()
     words = model.text_encoder.embedding.weight
     assert words.shape == (5000, 256)
-    assert words[1:].std().item() == pytest.approx(1, abs=0.01), "PyTorch's own initialisation"
+    assert words[1:].std().item() == pytest.approx(1, abs=0.01), "PyTorch's default initialisation"
     assert [type(layer) for layer in model.image_projection] == [nn.Linear, nn.LayerNorm]
     assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
     image_embedding, text_embedding = model(*batch.values())
@@ -190,8 +190,8 @@ def test_the_notes_model_is_what_the_note_says(few: Path) -> None:
 
 @pytest.mark.usefixtures("short_loops")
 @pytest.mark.parametrize("side", ["note", "ours"])
-def test_reading_the_recall_disturbs_nothing(few: Path, side: str) -> None:
-    """Training goes the same way whether recall is read after every step or not."""
+def test_measuring_recall_does_not_affect_training(few: Path, side: str) -> None:
+    """Training gives the same weights whether or not recall is measured after every step."""
     train_set, test_set = (ImageTextDataset(few, split, "en").subset(32) for split in ("train", "test"))
     weights = []
     for reads in (False, True):
@@ -202,7 +202,7 @@ def test_reading_the_recall_disturbs_nothing(few: Path, side: str) -> None:
         assert torch.equal(tensor, weights[1][name]), name
 
 
-def test_a_side_that_did_not_get_there_has_no_ratio() -> None:
+def test_no_ratio_if_a_side_did_not_reach_the_threshold() -> None:
     reached = [{"side": side, "seconds_to_recall": t} for side, t in (("note", 90.0), ("ours", 3.0), ("ours", None))]
     assert time_to_recall.ratio([*reached, {"side": "ours", "seconds_to_recall": 4.5}]) == 20
     assert time_to_recall.ratio(reached) is None
@@ -218,7 +218,7 @@ def test_both_models_have_the_same_size(few: Path) -> None:
 
 
 def test_memory_of_the_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a number took 16 bytes, a chunk a fifth more time, and 1,000,000 bytes were free."""
+    """Pretend that a number takes 16 bytes, chunking a fifth more time, and that 1,000,000 bytes are free."""
 
     def pretend(pairs: int, chunk_size: int | None, device_name: str, repeats: int) -> tuple[float, int]:
         return (1.0, 16 * pairs**2) if chunk_size is None else (1.2, 16 * pairs * chunk_size)
@@ -235,13 +235,13 @@ def test_memory_of_the_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_fresh_process_measures_the_peak() -> None:
-    """At 1,024 pairs a matrix of logits has 4 MiB, and several are needed at once."""
-    took, peak = loss_memory.measure_apart(1024, None, "cpu", 1)
-    assert took > 0
+    """With 1,024 pairs a logit matrix takes 4 MiB, and several are needed at once."""
+    elapsed, peak = loss_memory.measure_apart(1024, None, "cpu", 1)
+    assert elapsed > 0
     assert 2 * 2**22 < peak < 20 * 2**22
 
 
-def test_recall_counts_what_was_found() -> None:
+def test_recall_by_hand() -> None:
     assert search_scale.recall(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[2, 9], [4, 3]])) == 0.75
     scores = {"i2t_R@1": 0.302, "i2t_R@5": 0.627, "i2t_R@10": 0.7364}
     assert page.recalls(scores, "i2t") == "30.2/62.7/73.6"
@@ -255,10 +255,10 @@ def test_folded_batch_norms_change_nothing() -> None:
 
 
 def test_equal_captions_of_other_photos_are_hits() -> None:
-    """Photo 0 and photo 1 share caption A; photo 0 ranks photo 1's A first, which then is right for it as well."""
+    """Photos 0 and 1 both have caption A; photo 0 ranks photo 1's A first, which then counts as right."""
     similarity = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.4], [0.0, 0.1, 0.8]])
     text_to_image, meaning = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])  # captions A, A, B
-    found = flickr8k.recall_of_equal(similarity, text_to_image, meaning)
-    assert found["i2t_R@1"] == pytest.approx(2 / 3)  # photo 1 puts B first
-    assert found["t2i_R@1"] == 1
+    scores = flickr8k.recall_of_equal(similarity, text_to_image, meaning)
+    assert scores["i2t_R@1"] == pytest.approx(2 / 3)  # photo 1 ranks B first
+    assert scores["t2i_R@1"] == 1
     assert flickr8k.recall_of_equal(torch.ones(3, 3), text_to_image, meaning)["i2t_R@1"] == 0

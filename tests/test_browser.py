@@ -1,8 +1,8 @@
-"""The notebooks as a reader meets them: headless Chromium drives JupyterLab, runs, reads, moves and types.
+"""The notebooks as a reader sees them: headless Chromium opens JupyterLab, runs each one, moves sliders and types text.
 
-They run with another seed than nbval's: what they assert must hold for both. Screenshots of every notebook in each
-language stay in artifacts/. Without a browser these tests are skipped, unless CLIPEDU_REQUIRE_BROWSER is set, as CI
-does.
+The notebooks run with a different seed than under nbval, so their assertions must hold for both. Screenshots of every
+notebook in each language are saved in artifacts/. Without a browser these tests are skipped, unless
+CLIPEDU_REQUIRE_BROWSER is set, as it is in CI.
 """
 
 from __future__ import annotations
@@ -50,39 +50,39 @@ VISIBLE_BLOCKS = """([language, wanted]) => {
 }"""
 # JupyterLab 4.6 shows an error as stderr.
 FINISHED = """last => [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]')].some(
-        said => said.innerText.includes("Traceback (most recent call last)"))
+        stderr => stderr.innerText.includes("Traceback (most recent call last)"))
     || [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].at(-1).innerText.trim() == last"""
 WHOLE_HEIGHT = """() => {
     const [first, last] = [0, -1].map(place => [...document.querySelectorAll(".jp-Notebook .jp-Cell")].at(place))
     return Math.ceil(last.getBoundingClientRect().bottom - first.getBoundingClientRect().top) + 200
 }"""
 DEAD = "Error displaying widget"
-NOT_OF_A_DASHBOARD = ":not(.clipedu-dashboard *)"  # its controls change nothing until Run is pressed: a test of its own
+OUTSIDE_DASHBOARD = ":not(.clipedu-dashboard *)"  # a dashboard's controls do nothing until Run: it has its own test
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},  # lay out every cell, not only those in sight
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no pop-up in pictures
+    "notebook-extension/tracker": {"windowingMode": "none"},  # lay out every cell, not only the visible ones
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no pop-ups in screenshots
 }
 SEED = 1
-RUN_TIME = 600_000  # ms; 00 may train a model, 05 and 06 do, and a busy machine is several times slower
+RUN_TIME = 600_000  # ms; 05 and 06 train models, 00 may, and a busy machine is several times slower
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found:
+    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not paths:
         if os.environ.get("CLIPEDU_REQUIRE_BROWSER"):
-            pytest.fail("CLIPEDU_REQUIRE_BROWSER is set, and there is no Chromium")
-        pytest.skip("needs a browser, such as: apt install chromium")
+            pytest.fail("CLIPEDU_REQUIRE_BROWSER is set, but Chromium was not found")
+        pytest.skip("needs a browser, for example: apt install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found[0], args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=paths[0], args=FLAGS)
         yield browser
         browser.close()
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A running server."""
+    """A running JupyterLab server."""
 
     address: str
     token: str
@@ -92,22 +92,22 @@ class Lab:
         return f"{self.address}/lab/tree/notebooks/{path.name}?reset&token={self.token}"
 
     def end_kernels(self) -> None:
-        """A kernel outlives its page, and holds gigabytes after 05 and 06."""
+        """Shut down all kernels: they outlive their pages, and take gigabytes after 05 and 06."""
         with self._ask("GET", "") as answer:
             kernels = json.load(answer)
         for kernel in kernels:
             self._ask("DELETE", f"/{kernel['id']}").close()
 
-    def _ask(self, method: str, which: str) -> Any:
+    def _ask(self, method: str, path: str) -> Any:
         headers = {"Authorization": f"token {self.token}"}
         return urllib.request.urlopen(
-            urllib.request.Request(f"{self.address}/api/kernels{which}", headers=headers, method=method)
+            urllib.request.Request(f"{self.address}/api/kernels{path}", headers=headers, method=method)
         )
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab that serves a copy of the notebooks and knows no settings of the user's."""
+    """A JupyterLab that serves a copy of the notebooks and ignores the user's settings."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", home / "served" / "notebooks")
     for path in NOTEBOOKS:
@@ -129,7 +129,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", f"--ServerApp.root_dir={home / 'served'}"),
         f"--IdentityProvider.token={token}",
     ]
-    # One thread for PyTorch: on two cores, its threads and the browser's would wait for one another most of the time.
+    # Use one PyTorch thread: on two cores, more would compete with the browser's threads most of the time.
     environment = os.environ | {name: str(home / name) for name in folders} | {"OMP_NUM_THREADS": "1"}
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -160,13 +160,13 @@ def opened(browser: Browser, lab: Lab, path: Path) -> Page:
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
     cells = len(Lesson.read(path).notebook.cells)
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(cells, timeout=30_000)
-    page.get_by_role("tab", name="File Browser").first.click()  # closes it: the notebook takes the whole width
+    page.get_by_role("tab", name="File Browser").first.click()  # close it, so that the notebook gets the full width
     return page
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A notebook after Run All, and what its page held before."""
+    """A notebook after Run All, and what its page contained before."""
 
     name: str
     page: Page
@@ -180,9 +180,9 @@ def reading(request: pytest.FixtureRequest, browser: Browser, lab: Lab) -> Itera
     path: Path = request.param
     page = opened(browser, lab, path)
     lesson = Lesson.read(path)
-    saved = sum(html.count("<img") for _, html in lesson.shown("text/html"))
+    saved = sum(html.count("<img") for _, html in lesson.output_texts("text/html"))
     stills = page.locator(".jp-OutputArea img")
-    with contextlib.suppress(TimeoutError):  # outputs are laid out one after the other
+    with contextlib.suppress(TimeoutError):  # outputs are laid out one at a time
         stills.nth(saved - 1).wait_for(timeout=10_000)
     still, dead = stills.count(), page.locator(".widget-slider").count() + page.get_by_text(DEAD).count()
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -194,14 +194,14 @@ def reading(request: pytest.FixtureRequest, browser: Browser, lab: Lab) -> Itera
 
 
 class TestNotebook:
-    def test_it_is_a_still_picture_before_it_is_run(self, reading: Reading) -> None:
+    def test_it_shows_still_pictures_before_it_is_run(self, reading: Reading) -> None:
         assert reading.still_images == reading.saved_images > 0
         assert reading.dead_widgets == 0
 
-    def test_it_runs_without_a_word_of_error(self, reading: Reading) -> None:
-        for fault in ("error", "stderr"):
-            said = reading.page.locator(f'[data-mime-type="application/vnd.jupyter.{fault}"]')
-            assert said.all_inner_texts() == []
+    def test_it_runs_without_errors(self, reading: Reading) -> None:
+        for kind in ("error", "stderr"):
+            messages = reading.page.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]')
+            assert messages.all_inner_texts() == []
         expect(reading.page.get_by_text(DEAD)).to_have_count(0)
         images = reading.page.locator(".jp-Notebook img").evaluate_all("all => all.map(i => [i.naturalWidth, i.alt])")
         assert all(width > 0 and alt.strip() for width, alt in images)
@@ -214,54 +214,54 @@ class TestNotebook:
             for language in ("zh", "en"):
                 blocks = page.locator(f'.jp-Notebook div[lang="{language}"]')
                 assert blocks.count() >= 5
-                wanted = 0 if language == hidden else blocks.count()
-                page.wait_for_function(VISIBLE_BLOCKS, arg=[language, wanted])
-            shown = {"zh": "en", "en": "zh", "": "both"}[hidden]
+                visible = 0 if language == hidden else blocks.count()
+                page.wait_for_function(VISIBLE_BLOCKS, arg=[language, visible])
+            name = {"zh": "en", "en": "zh", "": "both"}[hidden]
             page.set_viewport_size({"width": 1200, "height": page.evaluate(WHOLE_HEIGHT)})
-            page.screenshot(path=ARTIFACTS / f"{reading.name}-{shown}.png")
+            page.screenshot(path=ARTIFACTS / f"{reading.name}-{name}.png")
             page.set_viewport_size({"width": 1200, "height": 1600})
 
     def test_each_slider_moves_its_figure_and_its_number(self, reading: Reading) -> None:
         page = reading.page
-        sliders = page.locator(f".jp-Notebook .widget-slider{NOT_OF_A_DASHBOARD}")
+        sliders = page.locator(f".jp-Notebook .widget-slider{OUTSIDE_DASHBOARD}")
         for number in range(sliders.count()):
             slider = sliders.nth(number)
             handle, readout, box = slider.locator(".noUi-handle"), slider.locator(".widget-readout"), output_of(slider)
             at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-            # An angle looks the same at both ends, so never straight from one to the other.
+            # An angle looks the same at both ends, so never jump directly from one end to the other.
             for key in ("Home", "PageUp", "End") if at_the_end else ("End", "PageDown", "Home"):
-                before, value = seen(box), readout.inner_text()
+                before, value = content_of(box), readout.inner_text()
                 handle.focus()
                 handle.press(key)
                 expect(readout).not_to_have_text(value)
-                changes(box, before)
+                expect_change(box, before)
 
     def test_each_text_box_answers(self, reading: Reading) -> None:
         page = reading.page
         boxes = page.locator(".jp-Notebook .widget-text input")
         for number in range(boxes.count()):
             text, box = boxes.nth(number), output_of(boxes.nth(number))
-            for said in ("a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"):
-                before = seen(box)
-                text.fill(said)
+            for sentence in ("a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"):
+                before = content_of(box)
+                text.fill(sentence)
                 text.press("Enter")
-                changes(box, before)
+                expect_change(box, before)
             text.fill("")
             text.press("Enter")
             expect(box).to_contain_text("nothing to show yet")
 
     def test_each_button_answers(self, reading: Reading) -> None:
         page = reading.page
-        rows = page.locator(f".jp-Notebook .widget-toggle-buttons{NOT_OF_A_DASHBOARD}")
+        rows = page.locator(f".jp-Notebook .widget-toggle-buttons{OUTSIDE_DASHBOARD}")
         for number in range(1, rows.count()):  # the first is the language switch
             row, box = rows.nth(number), output_of(rows.nth(number))
             for button in row.locator("button:not(.mod-active)").all():
-                before = seen(box)
+                before = content_of(box)
                 button.click()
-                changes(box, before)
+                expect_change(box, before)
 
     def test_two_runs_of_the_dashboard_are_compared(self, reading: Reading) -> None:
-        """Both curves are in the picture, each with the settings that it ran with."""
+        """Both curves are in the picture, each labelled with its settings."""
         boards = reading.page.locator(".clipedu-dashboard")
         for board in (boards.nth(number) for number in range(boards.count())):
             board.get_by_role("button", name="Clear").click()
@@ -281,40 +281,40 @@ class TestNotebook:
 
 
 def output_of(control: Locator) -> Locator:
-    """What stands below a control: the whole output that it belongs to."""
+    """The whole cell output that a control belongs to."""
     return control.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')]")
 
 
-def seen(output: Locator) -> tuple[list[str], str]:
-    """The pictures of an output, and all else of it: its words, and its pictures' descriptions."""
-    found: tuple[list[str], str] = tuple(
+def content_of(output: Locator) -> tuple[list[str], str]:
+    """The pictures in an output, and the rest of its HTML, including the pictures' alt texts."""
+    content: tuple[list[str], str] = tuple(
         output.locator(".widget-html-content").last.evaluate(
-            """shown => {
-                const copy = shown.cloneNode(true), images = [...copy.querySelectorAll("img")]
+            """element => {
+                const copy = element.cloneNode(true), images = [...copy.querySelectorAll("img")]
                 const pictures = images.map(image => image.src)
                 images.forEach(image => image.removeAttribute("src"))
                 return [pictures, copy.innerHTML]
             }"""
         )
     )
-    return found
+    return content
 
 
-def changes(output: Locator, before: tuple[list[str], str]) -> None:
-    """Both the pictures, if there are any, and the words become others than before."""
+def expect_change(output: Locator, before: tuple[list[str], str]) -> None:
+    """Wait until both the text and the pictures, if there are any, differ from before."""
     for _ in range(100):
-        pictures, words = seen(output)
+        pictures, words = content_of(output)
         if words != before[1] and (pictures != before[0] or not pictures):
             return
         output.page.wait_for_timeout(100)
     raise AssertionError(f"nothing changed: {before[1]}")
 
 
-# ------------------------------------------------------------------------------------ captions with HTML of their own
+# ------------------------------------------------------------------------------------------- captions that contain HTML
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
-DOLLARS = "from $5 to $9"  # between two such signs JupyterLab would read a formula
-HALF = "cut in a rocket \ud83d"  # half of the emoji, which no message to a page can hold
+DOLLARS = "from $5 to $9"  # JupyterLab would take the text between two dollar signs for a formula
+HALF = "cut in a rocket \ud83d"  # half of an emoji, which cannot be sent to a page
 START = """
 import torch
 from clipedu import ImageTextDataset
@@ -329,7 +329,7 @@ several = [english, dollars, half]
 def fail(sentence):
     raise ValueError(sentence)
 """
-SHOWN = [  # what a cell shows in words
+SHOWN_AS_TEXT = [  # cells that show the caption as text
     "print(english)",
     "plots.pictures([record.image_path] * 3, several, [chinese, *several[1:]], [label, *several[1:]])",
     "plots.tokens(several, [1, 2, 3])",
@@ -342,10 +342,10 @@ SHOWN = [  # what a cell shows in words
     "lessons.check_environment = lambda folder: [Finding(label, False, english, chinese, english)]\nenvironment_card()",
     "board = dashboard(lambda words: fail(words), words=[english, 'b'])\nboard.start()\nboard",
     "board = dashboard(lambda words: iter([2.0, 1.0]), words=[english, 'b'])\nboard.start()\nboard",
-    f"def shown():\n    return {HOSTILE!r}\n\nshow_source(shown)",
+    f"def example():\n    return {HOSTILE!r}\n\nshow_source(example)",
     "raise DatasetError(chinese, english)",
 ]
-DRAWN = [  # what it says about a picture
+DRAWN = [  # cells that describe a picture in its alt text
     "plots.similarity(torch.eye(2), [record.image_path] * 2, [english, dollars], english)",
     "plots.heat_map(torch.eye(2), [english, half], [english, dollars], english)",
     "plots.bars({english: {label: 1.0}, dollars: {label: 2.0}}, english)",
@@ -353,22 +353,22 @@ DRAWN = [  # what it says about a picture
 ]
 
 
-def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) -> None:
-    """In English, Chinese, a label and a file's name; in every display of the classroom."""
+def test_html_in_captions_is_shown_as_text(browser: Browser, lab: Lab) -> None:
+    """In English and Chinese captions, a label and a file name; in everything the classroom displays."""
     folder = lab.notebooks / "hostile"
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "images" / f"{HOSTILE}.png")
     captions = {"text": [HOSTILE, DOLLARS, HALF], "text_zh": f"红 {HOSTILE}", "label": HOSTILE}
     write_records(folder, [{"image_path": f"images/{HOSTILE}.png", **captions}])
     path = lab.notebooks / "hostile.ipynb"
-    cells = [new_code_cell(source) for source in (START, *DRAWN, *SHOWN)]
+    cells = [new_code_cell(source) for source in (START, *DRAWN, *SHOWN_AS_TEXT)]
     nbformat.write(new_notebook(cells=cells, metadata=Lesson.read(NOTEBOOKS[0]).notebook.metadata), path)
     page = opened(browser, lab, path)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(FINISHED, arg=f"[{len(cells)}]:", timeout=RUN_TIME)
     outputs = [cell.locator(".jp-OutputArea-output") for cell in page.locator(".jp-CodeCell").all()[1:]]
-    for source, output in zip((*DRAWN, *SHOWN), outputs, strict=True):
+    for source, output in zip((*DRAWN, *SHOWN_AS_TEXT), outputs, strict=True):
         expect(output.first, source).to_be_visible()
         if source in DRAWN:
             assert HOSTILE in str(output.locator("img").get_attribute("alt")), source
@@ -377,10 +377,10 @@ def test_html_in_captions_is_shown_and_not_obeyed(browser: Browser, lab: Lab) ->
         if "several" in source:
             expect(output.first, source).to_contain_text(DOLLARS)
             expect(output.first, source).to_contain_text("cut in a rocket \\ud83d")
-    assert page.locator("mjx-container, .MathJax").count() == 0, "nor is a price taken for a formula"
+    assert page.locator("mjx-container, .MathJax").count() == 0, "prices must not be shown as formulas"
     assert page.locator("img[src=x]").count() == 0
     assert page.evaluate("window.hacked") is None
     page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", HOSTILE)
-    page.wait_for_function("window.hacked === 1")  # so it would have been seen
+    page.wait_for_function("window.hacked === 1")  # proves that running the HTML would have been detected
     page.context.close()
     lab.end_kernels()

@@ -1,4 +1,4 @@
-"""Published caption files in small: Flickr8k in both forms, Flickr30k, COCO, Flickr8k-CN."""
+"""Small versions of published caption files: Flickr8k in both formats, Flickr30k, COCO, Flickr8k-CN."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ FILES = {
     "results.csv": "image_name| comment_number| comment\n"
     "1001_ab1.jpg| 0| A child in a pink dress , climbing stairs .\n"
     '1001_ab1.jpg| 1| A girl, "small", on stairs .\n'
-    "1002_ab2.jpg| 4   A black dog and a spotted dog .\n",  # the published file has such a line
+    "1002_ab2.jpg| 4   A black dog and a spotted dog .\n",  # the published file contains such a line
     "captions_val2017.json": json.dumps(
         {
             "images": [{"id": 7, "file_name": "1001_ab1.jpg"}, {"id": 9, "file_name": "1002_ab2.jpg"}],
@@ -49,14 +49,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_form_gives_the_same(folder: Path, name: str) -> None:
+def test_every_format_gives_the_same_captions(folder: Path, name: str) -> None:
     assert read_captions(folder / name) == {
         "1001_ab1.jpg": ["A child in a pink dress , climbing stairs .", 'A girl, "small", on stairs .'],
         "1002_ab2.jpg": ["A black dog and a spotted dog ."],
     }
 
 
-def test_chinese_form(folder: Path) -> None:
+def test_chinese_format(folder: Path) -> None:
     assert read_captions(folder / "zh.txt") == {
         "1001_ab1.jpg": ["一个穿粉色连衣裙的小女孩。", "女孩在爬楼梯"],
         "1002_ab2.jpg": ["两只狗"],
@@ -77,7 +77,7 @@ def test_import_makes_a_dataset(folder: Path) -> None:
         import_captions(folder, folder / "captions.txt", None)
 
 
-def test_without_splits_every_tenth_is_for_validation(folder: Path) -> None:
+def test_without_splits_every_tenth_picture_is_for_validation(folder: Path) -> None:
     lines = "".join(f"p{k}.jpg#0\ta dog\n" for k in range(20))
     (folder / "many.txt").write_text(lines)
     for k in range(19):

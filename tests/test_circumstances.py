@@ -1,4 +1,4 @@
-"""Readers without the sample data, or who may only read the project. All else: studies.circumstances."""
+"""Readers without the sample data or without write access to the project. For the rest: studies.circumstances."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tests.lessons import NOTEBOOKS, Lesson, executed
 def test_every_notebook_asks_for_missing_data(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its first cell that reads sample_data ends in the library's own error, which a kernel shows as a card."""
+    """The first cell that reads sample_data raises the library's own error, which a kernel shows as a card."""
     monkeypatch.setattr(lessons, "ROOT", tmp_path)
     with pytest.raises(DatasetError, match=r"create-dataset .*create-dataset"):
         executed(*[cell.source for _, cell in Lesson.read(path).code], display=display)
 
 
-def test_who_can_only_read_the_project_keeps_runs_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_kept_at_home_if_the_project_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_dir() -> Any:
         return runpy.run_path(str(lessons.__file__))["RUN_DIR"]
 
-    ours, cache = tmp_path / "runs" / "classroom", tmp_path / "cache" / "classroom"
+    in_project, cache = tmp_path / "runs" / "classroom", tmp_path / "cache" / "classroom"
     monkeypatch.setenv("CLIPEDU_CACHE", str(cache.parent))
     monkeypatch.setattr("clipedu.classroom.source.ROOT", tmp_path)
-    assert run_dir() == ours
+    assert run_dir() == in_project
     monkeypatch.setattr(os, "access", lambda folder, _: folder != tmp_path)
     assert run_dir() == cache
-    ours.mkdir(parents=True)
-    (ours / "losses.json").touch()
-    assert run_dir() == ours, "what a teacher has trained there is read"
+    in_project.mkdir(parents=True)
+    (in_project / "losses.json").touch()
+    assert run_dir() == in_project, "a model that a teacher has trained there is used"

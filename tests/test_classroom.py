@@ -1,4 +1,4 @@
-"""The classroom: what it shows, in both languages, to the eye and to the screen reader; nothing fails silently."""
+"""The classroom: what it shows in both languages, on the page and to screen readers; nothing fails silently."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from clipedu.ground.errors import ConfigError, DatasetError
 from tests.conftest import ROOT
 
 
-def test_cards_speak_both_languages_and_obey_no_html() -> None:
+def test_cards_are_bilingual_and_escape_html() -> None:
     refused = card(False, "<b>错</b>", 'a & "b"\nsecond <script>', "reason")
     assert "&lt;b&gt;错&lt;/b&gt;" in refused.html
     assert "a &amp; &quot;b&quot;<br>second &lt;script&gt;" in refused.html
     assert (refused.html.count("<div lang="), refused.passed, refused.reason) == (2, False, "reason")
     assert refused._repr_mimebundle_() == {"text/html": refused.html, "text/plain": repr(refused)}
-    cards = [card(passed, "好", "well") for passed in (True, False, None)]  # they differ by more than colour
+    cards = [card(passed, "好", "well") for passed in (True, False, None)]  # they differ in more than colour
     assert len({view.text for view in cards}) == len({re.findall("#[0-9A-F]{6}", view.html)[0] for view in cards}) == 3
     both = together(*cards[:2])
     assert both.html.index(cards[0].html) < both.html.index(cards[1].html)
@@ -48,20 +48,20 @@ def test_cards_speak_both_languages_and_obey_no_html() -> None:
 
 
 def test_the_switch_hides_the_other_language_only() -> None:
-    """In its own notebook only: JupyterLab keeps several in one page."""
-    switch, other = language_switch(), language_switch()
+    """And only in its own notebook: JupyterLab keeps several notebooks in one page."""
+    switch, other_switch = language_switch(), language_switch()
     assert switch.mark in switch._dom_classes
     for choice, hidden, visible in (("中文", "en", "zh"), ("English", "zh", "en")):
         switch.buttons.value = choice
         assert f'.{switch.mark}) div[lang="{hidden}"]' in switch.sheet.value
         assert "display: none" in switch.sheet.value
-        assert not any(word in switch.sheet.value for word in (other.mark, f'div[lang="{visible}"]'))
+        assert not any(word in switch.sheet.value for word in (other_switch.mark, f'div[lang="{visible}"]'))
     switch.buttons.value = "中文 + English"
-    assert switch.sheet.value == other.sheet.value == ""
+    assert switch.sheet.value == other_switch.sheet.value == ""
     assert WIDGET in switch._repr_mimebundle_()
 
 
-def test_source_is_the_library_as_it_is_now() -> None:
+def test_source_is_the_current_library_code() -> None:
     def line(source: Source) -> int:
         return int(re.findall(r"#L(\d+)", source.link)[0])
 
@@ -69,7 +69,7 @@ def test_source_is_the_library_as_it_is_now() -> None:
     text = (ROOT / re.findall(r"\]\(\.\./(.+)#L", whole.link)[0]).read_text(encoding="utf-8")
     assert whole.code in text
     assert text.splitlines()[line(whole) - 1] == whole.code.splitlines()[0] == "class SimpleTokenizer:"
-    assert text.splitlines()[line(method) - 1].strip() == method.code.splitlines()[0], "a method loses its indent"
+    assert text.splitlines()[line(method) - 1].strip() == method.code.splitlines()[0], "a method is dedented"
     assert whole._repr_mimebundle_()["text/markdown"] == f"{whole.link}\n\n```python\n{whole.code}\n```"
     assert show_source(SimpleTokenizer, start="def encode", stop="return [CLS") == method
     rest = show_source(SimpleTokenizer, start="def decode").code
@@ -77,16 +77,16 @@ def test_source_is_the_library_as_it_is_now() -> None:
     assert show_source(SimpleTokenizer, stop="class SimpleTokenizer").code == "class SimpleTokenizer:"
 
 
-def test_source_that_cannot_be_found_or_lies_elsewhere() -> None:
+def test_source_that_cannot_be_found_or_is_outside_the_project() -> None:
     for arguments in ((SimpleTokenizer, "no line"), (SimpleTokenizer, "", "no line"), (len,), (3,)):
         with pytest.raises(ValueError, match=r"'no line'|no Python source"):
             show_source(*arguments)
     with pytest.raises(ValueError, match="'def encode'"):
-        show_source(SimpleTokenizer.encode, start="return [CLS", stop="def encode")  # the wrong way round
-    assert re.fullmatch(r"`\w+\.py:\d+`", show_source(re.sub).link), "no path outside the project is shown"
+        show_source(SimpleTokenizer.encode, start="return [CLS", stop="def encode")  # in the wrong order
+    assert re.fullmatch(r"`\w+\.py:\d+`", show_source(re.sub).link), "paths outside the project are not shown"
 
 
-def test_runs_by_their_values() -> None:
+def test_runs_are_selected_by_their_values() -> None:
     runs = [{"arm": arm, "seed": seed, "scores": [seed]} for arm in ("a", "b") for seed in (0, 1)]
     recording = Recording(runs, {"command": "<b>"})
     assert recording.where(arm="a") == runs[:2]
@@ -101,7 +101,7 @@ def test_runs_by_their_values() -> None:
     assert "&lt;b&gt;" in recording._repr_mimebundle_()["text/html"]
 
 
-def test_a_slider_redraws_and_leaves_a_picture_without_a_kernel() -> None:
+def test_a_slider_redraws_and_saves_a_picture_for_use_without_a_kernel() -> None:
     explorer = explore(lambda number: View(f"<b>{number}</b>", str(number**2)), number=(-3, 3, 1, 2))
     slider = explorer.controls["number"]
     assert (slider.min, slider.max, slider.step, slider.value) == (-3, 3, 1, 2)
@@ -122,7 +122,7 @@ def test_buttons_and_text() -> None:
         assert "nothing to show yet" in explorer.output.value
 
 
-def test_an_error_is_shown_where_the_reader_looks() -> None:
+def test_an_error_is_shown_in_place_of_the_figure() -> None:
     def draw(number: int) -> View:
         raise ConfigError("不行", "not one") if number == 1 else ZeroDivisionError("none")
 
@@ -132,7 +132,7 @@ def test_an_error_is_shown_where_the_reader_looks() -> None:
     assert explorer.view == card(False, "不行", "not one")
 
 
-def test_a_monitor_draws_at_most_twice_a_second_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_monitor_draws_at_most_twice_a_second_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("clipedu.classroom.widgets.time", SimpleNamespace(monotonic=lambda: clock.now))
     monitor = TrainingMonitor(8, chance=2.0)
@@ -179,51 +179,51 @@ def test_a_dashboard_keeps_what_its_runs_yield() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ConfigError("不行", "no good"), ValueError("odd")])
 def test_a_run_that_is_stopped_or_fails_keeps_what_it_had(error: BaseException) -> None:
-    asleep: list[bool] = []
+    disabled: list[bool] = []
 
     def failing(start: float, steps: int) -> Iterator[float]:
-        asleep.extend([board.button.disabled, board.clear.disabled])
+        disabled.extend([board.button.disabled, board.clear.disabled])
         yield from falling(start, 3 if steps > 1 else 0)
         raise error
 
     board = small_board(failing)
     board.start()
-    assert asleep == [True, True], "no second run while one is going"
+    assert disabled == [True, True], "no second run can start during the first"
     assert (str(error) or "stopped at step 3") in board.line.value
     assert "from 1.00 to 0.33" in board.view.text
     board.start(steps=1)
-    assert list(board.runs.values()) == [[1.0, 1 / 2, 1 / 3]], "without a step nothing is drawn"
+    assert list(board.runs.values()) == [[1.0, 1 / 2, 1 / 3]], "a run without steps is not drawn"
     assert (board.button.disabled, board.clear.disabled) == (False, False)
 
 
 def test_memory_by_hand() -> None:
     model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.ones(16, 4)
-    # x for the first weight's gradient; the result of ReLU once, though two layers want it; no weights
+    # x for the first weight's gradient; ReLU's output once, although two layers need it; no weights
     assert kept_bytes(lambda: model(x).sum(), without=model.parameters()) == 4 * (16 * 4 + 16 * 8)
     assert kept_bytes(lambda: model(x).sum()) == 4 * (16 * 4 + 16 * 8 + 8 * 2)
     with torch.no_grad():
         assert kept_bytes(lambda: model(x).sum()) == 0
-    wanted = torch.autograd.grad(model(x).sum(), list(model.parameters()))
-    kept_bytes(lambda: model(x).sum().backward())  # counting changes no gradient
-    torch.testing.assert_close([parameter.grad for parameter in model.parameters()], list(wanted))
+    expected = torch.autograd.grad(model(x).sum(), list(model.parameters()))
+    kept_bytes(lambda: model(x).sum().backward())  # counting does not change the gradients
+    torch.testing.assert_close([parameter.grad for parameter in model.parameters()], list(expected))
 
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     model[2].requires_grad_(False)
-    trained, fixed = 4 * (8 * 4 + 8 + 8 + 8), 4 * (2 * 8 + 2) + 4 * (8 + 8) + 8  # with the norm's statistics
-    found = step_memory(model, lambda: model(torch.ones(3, 4)).sum())
-    assert (found["weights"], found["gradients"], found["Adam"]) == (trained + fixed, trained, 2 * trained)
-    assert found["kept"] > 0
+    trained, fixed = 4 * (8 * 4 + 8 + 8 + 8), 4 * (2 * 8 + 2) + 4 * (8 + 8) + 8  # including batch-norm statistics
+    memory = step_memory(model, lambda: model(torch.ones(3, 4)).sum())
+    assert (memory["weights"], memory["gradients"], memory["Adam"]) == (trained + fixed, trained, 2 * trained)
+    assert memory["kept"] > 0
 
 
 def test_seconds_is_the_median_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, naps = [0.0], iter([9.0, 1.0, 5.0, 2.0, 9.0, 3.0])
+    clock, durations = [0.0], iter([9.0, 1.0, 5.0, 2.0, 9.0, 3.0])
 
     def step() -> None:
-        clock[0] += next(naps)
+        clock[0] += next(durations)
 
     monkeypatch.setattr("clipedu.classroom.measure.time", SimpleNamespace(perf_counter=lambda: clock[0]))
     assert seconds(step, torch.device("cpu"), repeats=3) == 2
-    assert seconds(step, torch.device("cpu"), repeats=3, enough=0.5) == 3, "once is enough"
+    assert seconds(step, torch.device("cpu"), repeats=3, enough=0.5) == 3, "one repeat is enough"
 
 
 PICTURE = Image.new("RGB", (8, 8), "red")
@@ -251,11 +251,11 @@ PLOTS: dict[str, Callable[[], View]] = {
 
 
 def decoded(view: View) -> list[Image.Image]:
-    found = re.findall(r"base64,([A-Za-z0-9+/=]+)", view.html)
-    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+    pictures = re.findall(r"base64,([A-Za-z0-9+/=]+)", view.html)
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in pictures]
 
 
-TOLD = {
+DESCRIPTIONS = {
     "gradient_map": "box of 2 x 3 pixels. stage 1",
     "grids": "a [[1.0, 0.0], [0.0, 1.0]]; b [[nan, 2.0]]",
     "curves": "a from 3.00 to 4.00; dashed line level at 3.50",
@@ -270,31 +270,31 @@ TOLD = {
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_plot_is_seen_and_told_the_same_each_time(name: str) -> None:
+def test_a_plot_is_drawn_and_described_the_same_each_time(name: str) -> None:
     torch.manual_seed(1)
     view = PLOTS[name]()
     torch.manual_seed(1)
     assert PLOTS[name]() == view
     assert view.text.strip()
-    assert TOLD.get(name, "") in view.text
+    assert DESCRIPTIONS.get(name, "") in view.text
     assert name == "tokens" or decoded(view)
     assert len(re.findall(r'alt="[^"]+"', view.html)) == view.html.count("<img")
     for picture in decoded(view):
         low, high = picture.convert("L").getextrema()
-        assert low != high or picture.size == (8, 8), "nothing is drawn"
+        assert low != high or picture.size == (8, 8), "the picture is blank"
 
 
-def test_similarity_tells_its_diagonal_and_the_rest_on_a_fixed_scale() -> None:
-    """A cosine of 0.5 has the colour three quarters up the scale, even where nothing is more similar."""
+def test_similarity_describes_its_diagonal_and_has_a_fixed_colour_scale() -> None:
+    """A cosine of 0.5 has the colour three quarters up the scale, even if it is the largest value."""
     cosines = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.6, -0.3], [0.3, 0.0, 0.3]])
     # (0.9 + 0.6 + 0.3) / 3 and (0.1 + 0.2 - 0.3 + 0.3) / 6
     assert "the diagonal averages 0.60, the rest 0.05" in plots.similarity(cosines).text
     assert "diagonal" not in plots.similarity(torch.zeros(2, 3)).text
-    wanted = torch.tensor(colormaps[COSINE_MAP](0.75)[:3]) * 255
-    for value, is_found in ((0.5, True), (1.0, False)):
+    colour = torch.tensor(colormaps[COSINE_MAP](0.75)[:3]) * 255
+    for value, is_present in ((0.5, True), (1.0, False)):
         picture = decoded(plots.similarity(torch.full((12, 12), value)))[0].convert("RGB")
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(-1, 3)
-        assert (int(((pixels - wanted).abs() <= 2).all(dim=1).sum()) > 10_000) is is_found
+        assert (int(((pixels - colour).abs() <= 2).all(dim=1).sum()) > 10_000) is is_present
 
 
 def test_captions_are_text_not_html() -> None:
@@ -304,13 +304,13 @@ def test_captions_are_text_not_html() -> None:
     assert '<div lang="zh">&lt;b&gt;一&lt;/b&gt;</div>' in view.html
     assert "a &lt; b" in view.html
     assert "<b>" not in PLOTS["tokens"]().html.replace("<b>[", "")
-    assert {"zh", "en"} <= set(re.findall('lang="(..)"', plots.pictures([]).html)), "no pictures: said in both"
+    assert {"zh", "en"} <= set(re.findall('lang="(..)"', plots.pictures([]).html)), "a bilingual message"
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("fonts", [True, False])
-def test_labels_of_all_kinds_leave_no_warning(fonts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    r"""Matplotlib warns of a glyph that a font lacks, and fails at $\frac$ where it reads formulas."""
+def test_labels_of_all_kinds_cause_no_warnings(fonts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    r"""Matplotlib warns about glyphs missing from a font, and fails on $\frac$ if it parses formulas."""
     if not fonts:
         monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
     words, labels = r"$\frac$", ["红色", r"圆 $\frac$", "half of 😀: \ud83d", "$5 or $10"]
@@ -320,16 +320,16 @@ def test_labels_of_all_kinds_leave_no_warning(fonts: bool, monkeypatch: pytest.M
 
 
 def test_a_log_axis_has_plain_numbers() -> None:
-    for ends, wanted in ((5, 90), {5, 10, 20, 50}), ((0.001, 20), {0.001, 0.01, 0.1, 1, 10}):
+    for ends, expected in ((5, 90), {5, 10, 20, 50}), ((0.001, 20), {0.001, 0.01, 0.1, 1, 10}):
         axes = Figure().subplots()
         axes.plot(ends, ends)
         axes.set_xscale("log")
         label_log_axis(axes.xaxis)
-        assert wanted <= {float(label.get_text()) for label in axes.get_xticklabels()}
+        assert expected <= {float(label.get_text()) for label in axes.get_xticklabels()}
         assert {label.get_text() for label in axes.get_xticklabels(minor=True)} <= {""}
 
 
-def test_the_lessons_data_are_the_same_each_time_in_both_languages() -> None:
+def test_lesson_data_is_the_same_each_time_in_both_languages() -> None:
     pairs = lessons.eight_pairs()
     assert [pair.english for pair in pairs] == [pair.english for pair in lessons.eight_pairs()]
     assert len({pair.english for pair in pairs}) == len({pair.chinese for pair in pairs}) == 8
@@ -349,7 +349,7 @@ def test_a_small_clip_follows_its_seed() -> None:
 
 
 def test_a_model_without_its_losses_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the two, or ended by the stop button, the next call starts anew; then it reads what it finds."""
+    """If it is killed between writing the two files, or stopped, the next call trains again; later calls load it."""
     ends: list[Any] = [RuntimeError("killed"), [], [{}, {}, {}]]
 
     def train(model: CLIP, tokenizer: SimpleTokenizer, *_: Any, run_dir: Path, callbacks: Any, **__: Any) -> Any:
@@ -372,32 +372,32 @@ def test_a_model_without_its_losses_is_trained_again(tmp_path: Path, monkeypatch
     assert json.loads((tmp_path / "losses.json").read_text()) == [1.0]
 
 
-def test_missing_sample_data_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sample_data_error_says_how_to_create_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lessons, "ROOT", tmp_path)
-    for start in (lessons.sample_data, lessons.eight_pairs, lessons.all_captions):
+    for load in (lessons.sample_data, lessons.eight_pairs, lessons.all_captions):
         with pytest.raises(DatasetError, match="create-dataset --kind scenes --out sample_data") as caught:
-            start()
+            load()
         assert str(tmp_path) not in str(caught.value)
 
 
 def test_environment_card_shows_findings_remedies_and_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    well = lessons.environment_card()
-    assert well.html.count("<tr") == len(well.text.splitlines()) > 10
-    assert str(ROOT) not in well.html + well.text
+    good = lessons.environment_card()
+    assert good.html.count("<tr") == len(good.text.splitlines()) > 10
+    assert str(ROOT) not in good.html + good.text
     monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
     monkeypatch.setattr("clipedu.commands.check._PACKAGES", ("no-such-package",))
     monkeypatch.setattr(lessons, "ROOT", Path("/else<where>"))
-    ill = lessons.environment_card()
+    bad = lessons.environment_card()
     for name in ("no-such-package", "Chinese font", "sample_data"):
-        assert f"[FAIL] {name}" in ill.text
-    assert '<div lang="zh">请运行 pip install no-such-package</div>' in ill.html
-    assert '<div lang="en">run: pip install no-such-package</div>' in ill.html
-    assert "create-dataset" in ill.html
-    assert "where" not in ill.html + ill.text
+        assert f"[FAIL] {name}" in bad.text
+    assert '<div lang="zh">请运行 pip install no-such-package</div>' in bad.html
+    assert '<div lang="en">run: pip install no-such-package</div>' in bad.html
+    assert "create-dataset" in bad.html
+    assert "where" not in bad.html + bad.text
 
 
 @pytest.mark.slow
-def test_execution_gives_the_same_bytes_each_time_or_leaves_the_file(tmp_path: Path) -> None:
+def test_execution_is_reproducible_and_leaves_the_file_on_failure(tmp_path: Path) -> None:
     sources = [
         "from pathlib import Path\nfrom clipedu.classroom import View, explore, language_switch\nlanguage_switch()",
         "explore(lambda x: View(f'<b>{x}</b>', str(x)), x=(0, 4, 1, 3))",

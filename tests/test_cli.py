@@ -1,4 +1,4 @@
-"""The command line end to end, in a folder of its own; every fault one bilingual line and exit code 2."""
+"""The command line end to end, in a temporary folder; every error is one bilingual line with exit code 2."""
 
 import json
 import os
@@ -22,14 +22,14 @@ def arguments(data_dir: Path, run_dir: Path) -> list[str]:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run, expect exit code 2, and return the single line of complaint."""
+    """Run, expect exit code 2, and return the one-line error message."""
     capsys.readouterr()
     assert main(words) == 2
-    complaint = capsys.readouterr().err.strip()
-    assert complaint.startswith("错误 | error: ")
-    assert "\n" not in complaint.partition(":\n  ")[0]
-    assert any("\u4e00" <= letter <= "\u9fff" for letter in complaint)
-    return complaint
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("错误 | error: ")
+    assert "\n" not in message.partition(":\n  ")[0]
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in message)
+    return message
 
 
 def test_from_nothing_to_search(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_from_nothing_to_search(tmp_path: Path, data_dir: Path, capsys: pytest.C
     assert "epoch" not in capsys.readouterr().out
 
 
-def test_the_notes_underscores_work_too(tmp_path: Path, data_dir: Path) -> None:
+def test_flags_with_underscores_work_too(tmp_path: Path, data_dir: Path) -> None:
     words = [
         word.replace("-", "_") if word.startswith("--") else word for word in arguments(data_dir, tmp_path / "run")
     ]
@@ -82,7 +82,7 @@ def test_resume_never_and_force_train(tmp_path: Path, data_dir: Path, capsys: py
     before = (tmp_path / "checkpoints/final_model.pt").stat().st_mtime_ns
     assert "--force-train" in fails(capsys, *words, "--resume", "never")
     assert "lr" in fails(capsys, *words, "--lr", "0.5")
-    fails(capsys, *words, "--force-train", "--data-dir", "nowhere")  # a run is not dropped for one that cannot start
+    fails(capsys, *words, "--force-train", "--data-dir", "nowhere")  # the old run is kept if the new one cannot start
     assert (tmp_path / "checkpoints/final_model.pt").stat().st_mtime_ns == before
     assert main([*words, "--force-train"]) == 0
     assert (tmp_path / "checkpoints/final_model.pt").stat().st_mtime_ns > before
@@ -100,12 +100,12 @@ def test_frozen_features_are_computed_once(
     monkeypatch.setattr("clipedu.embedding._compute_features", lambda *_: pytest.fail("computed again"))
     frozen[frozen.index(str(tmp_path / "one"))] = str(tmp_path / "two")
     assert main(frozen) == 0
-    one, two = (load_checkpoint(tmp_path / name / "checkpoints/final_model.pt")["weights"] for name in ("one", "two"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    weights = [load_checkpoint(tmp_path / run / "checkpoints/final_model.pt")["weights"] for run in ("one", "two")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     monkeypatch.undo()
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
-    files[0].write_bytes(files[0].read_bytes()[:200])  # cut off: computed again, not trusted
-    Image.new("RGB", (32, 32), "red").save(data_dir / "images/test_0.png")  # changed: another key
+    files[0].write_bytes(files[0].read_bytes()[:200])  # truncated, so it is computed again
+    Image.new("RGB", (32, 32), "red").save(data_dir / "images/test_0.png")  # changed, so it gets another key
     assert main([*frozen, "--force-train"]) == 0
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
@@ -134,13 +134,13 @@ def test_a_run_that_another_process_trains(
     hold = "import pathlib, sys; from clipedu.runs.folder import only_writer\n"
     hold += "with only_writer(pathlib.Path(sys.argv[1])): print(1); input()"
     command = [sys.executable, "-uc", hold, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        for more in ([], ["--force-train"]):
-            assert "another process is training" in fails(capsys, *words, *more)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        for flags in ([], ["--force-train"]):
+            assert "another process is training" in fails(capsys, *words, *flags)
         assert sorted((tmp_path / "run").rglob("*")) == before
-        other.kill()
+        holder.kill()
     assert main(words) == 0
 
 
@@ -151,6 +151,6 @@ def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run([*launch, *words], capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("epoch 2/2") == 1, "one process speaks for all"
+    assert result.stdout.count("epoch 2/2") == 1, "only one process prints"
     history = json.loads((tmp_path / "run/history.json").read_text())
     assert [record["step"] for record in history] == [3, 6]

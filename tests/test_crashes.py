@@ -1,4 +1,4 @@
-"""A run that is killed, has no space, or meets another in its folder loses nothing. More: studies.interruptions."""
+"""Nothing is lost if a run is killed, the disk is full or two runs share a folder. More in studies.interruptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-Run = tuple[Path, list[Any]]  # a dataset, and the state of a run on it that nothing interrupted
+Run = tuple[Path, list[Any]]  # a dataset, and the state of an uninterrupted run on it
 MAIN = """
 import resource, signal, sys
 import tests.conftest
@@ -36,7 +36,7 @@ from clipedu import training
 step, steps = training.train_step, []
 def killed(*arguments, **options):
     steps.append(1)
-    if len(steps) == 5:  # of 6, three an epoch
+    if len(steps) == 5:  # of 6, three per epoch
         signal.raise_signal(signal.SIGKILL)
     return step(*arguments, **options)
 training.train_step = killed
@@ -66,7 +66,7 @@ SMALL_FILES_ONLY = (
 
 
 def start(data_dir: Path, run_dir: Path, changes: str = "") -> subprocess.Popen[str]:
-    """Train for two epochs of three steps in a process of its own."""
+    """Train for two epochs of three steps in a separate process."""
     words = f"train --data-dir {data_dir} --run-dir {run_dir} --image-encoder tiny --pretrained none --image-size 32"
     words += " --epochs 2 --batch-size 8 --embedding-dim 16 --precision fp32"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
@@ -77,7 +77,7 @@ def start(data_dir: Path, run_dir: Path, changes: str = "") -> subprocess.Popen[
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code and all that was printed."""
+    """The exit code and everything that was printed."""
     out, err = process.communicate(timeout=120)
     return process.returncode, out + err
 
@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("changes", [KILLED_IN_SECOND_EPOCH, KILLED_WHILE_SAVING], ids=["training", "saving"])
-def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: Run, tmp_path: Path, changes: str) -> None:
+def test_a_killed_run_resumes_to_the_same_result(undisturbed: Run, tmp_path: Path, changes: str) -> None:
     data_dir, expected = undisturbed
     code, printed = finish(start(data_dir, tmp_path / "run", changes))
     assert code == -signal.SIGKILL, printed
@@ -111,7 +111,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed: Run, tmp_path: P
     assert not list((tmp_path / "run").rglob(".*.tmp"))
 
 
-def test_a_second_process_is_refused_and_the_first_goes_on(undisturbed: Run, tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_the_first_continues(undisturbed: Run, tmp_path: Path) -> None:
     data_dir, expected = undisturbed
     first = start(data_dir, tmp_path / "run", STOPPED_WHILE_SAVING)
     while first.stdout and "saving" not in first.stdout.readline():
@@ -123,7 +123,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(undisturbed: Run, tmp
     torch.testing.assert_close(state(tmp_path / "run"), expected, rtol=0, atol=0)
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(undisturbed: Run, tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_clear_line_and_leaves_nothing(undisturbed: Run, tmp_path: Path) -> None:
     code, printed = finish(start(undisturbed[0], tmp_path / "run", SMALL_FILES_ONLY))
     assert code == 2
     assert re.search(r"错误.*无法写入.* \| .*cannot write", printed)

@@ -1,4 +1,4 @@
-"""Reading dataset.json and pictures: what is right, and every fault in one bilingual report."""
+"""Reading dataset.json and pictures: valid input, and all errors in one bilingual report."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_absolute_path_of_another_machine_is_found_by_its_name(folder: Path) -> 
         assert read_records(write(folder, [GOOD | {"image_path": path}]))[0].image_path.name == "a.png"
 
 
-def test_byte_order_mark_is_welcome(folder: Path) -> None:
+def test_byte_order_mark_is_accepted(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps([GOOD]), encoding="utf-8-sig")
     assert len(read_records(folder)) == 1
 
@@ -92,7 +92,7 @@ def test_all_faults_in_one_report(folder: Path) -> None:
         assert words in text
 
 
-def test_cut_off_picture_is_named_before_training(folder: Path) -> None:
+def test_truncated_picture_is_reported_before_training(folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "images/cut.jpg")
     (folder / "images/cut.jpg").write_bytes((folder / "images/cut.jpg").read_bytes()[:1500])
@@ -120,8 +120,8 @@ def test_one_caption_per_epoch_seeded(sample_data: Path) -> None:
         assert caption in dataset.records[index].texts("both")
     dataset.set_epoch(1)
     assert first != [dataset.caption(index) for index in range(50)]
-    other = ImageTextDataset(sample_data, "val", "both", seed=1)
-    assert first != [other.caption(index) for index in range(50)]
+    other_seed = ImageTextDataset(sample_data, "val", "both", seed=1)
+    assert first != [other_seed.caption(index) for index in range(50)]
 
 
 def test_items(sample_data: Path) -> None:
@@ -151,7 +151,7 @@ def test_batches_for_training(data_dir: Path) -> None:
         assert len(batch.caption_ids.unique()) == 5
     halves = [list(dataset.batches(pixels, 4, epoch=1, rank=rank, processes=2)) for rank in range(2)]
     whole = list(dataset.batches(pixels, 4, epoch=1))
-    assert [one.captions + other.captions for one, other in zip(*halves, strict=True)] == [b.captions for b in whole]
+    assert [a.captions + b.captions for a, b in zip(*halves, strict=True)] == [batch.captions for batch in whole]
 
 
 def test_equal_captions_have_equal_ids(folder: Path) -> None:
@@ -203,7 +203,7 @@ def test_modes_are_shown_as_a_viewer_would(tmp_path: Path) -> None:
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (8, 16), "white")
     exif = image.getexif()
-    exif[0x0112] = 6  # to be shown turned by a quarter
+    exif[0x0112] = 6  # to be displayed rotated by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
     assert load_image(tmp_path / "turned.jpg").size == (16, 8)
 
@@ -225,7 +225,7 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
     paths = ImageTextDataset(sample_data, "val").image_paths()[:20]
     held = open_pictures(paths, 32)
     assert isinstance(held, torch.Tensor)
-    with torch.inference_mode():  # of which the threads that decode know nothing
+    with torch.inference_mode():  # which does not apply to the decoding threads
         again = open_pictures(paths, 32)
     assert isinstance(again, torch.Tensor)
     assert torch.equal(again, held)
@@ -234,12 +234,12 @@ def test_streamed_and_held_pictures_are_the_same(sample_data: Path, monkeypatch:
     assert isinstance(streamed, Pictures)
     batches = epoch_batches(20, 6, seed=0, epoch=1)
     before = torch.get_rng_state()
-    for one, other in zip(image_batches(held, batches), image_batches(streamed, batches), strict=True):
-        assert torch.equal(one, other)
+    for expected, batch in zip(image_batches(held, batches), image_batches(streamed, batches), strict=True):
+        assert torch.equal(batch, expected)
     assert torch.equal(before, torch.get_rng_state()), "streaming must not touch training's random numbers"
 
 
-def test_damaged_picture_in_a_loading_process_is_still_one_clear_line(tmp_path: Path) -> None:
+def test_damaged_picture_in_a_loading_process_still_gives_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff garbage")
     with pytest.raises(DatasetError, match=r"bad\.jpg"):
         list(image_batches(Pictures([tmp_path / "bad.jpg"] * 4, 32), [[0, 1], [2, 3]]))

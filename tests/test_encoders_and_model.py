@@ -33,7 +33,7 @@ def test_uint8_pictures_are_normalised_with_the_encoders_own_numbers() -> None:
 
 
 def test_lite0_recognises_photos() -> None:
-    """The pinned weights are ImageNet's: unlike random ones they tell a photo's views from another photo's."""
+    """The pinned weights come from ImageNet: unlike random ones, they recognise two views of the same picture."""
     torch.manual_seed(0)
     stripes = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
     stripes[..., ::8] = 255
@@ -47,7 +47,7 @@ def test_lite0_recognises_photos() -> None:
     assert similarity[1, 1] > 0.99
 
 
-def test_pretrained_weights_that_cannot_be_had_are_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_silent_fallback_for_unavailable_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*args: object, **kwargs: object) -> None:
         raise OSError("no network")
 
@@ -63,7 +63,7 @@ def test_changed_lite0_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ImageEncoder("efficientnet_lite0")
 
 
-def test_frozen_encoder_stays_as_it_is() -> None:
+def test_frozen_encoder_does_not_change() -> None:
     encoder = ImageEncoder("resnet18", pretrained=False).freeze()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     encoder.train()
@@ -88,11 +88,11 @@ def test_padding_never_changes_a_text(pooling: str) -> None:
 def test_word_order_matters_to_the_text_encoder() -> None:
     encoder = TextEncoder(50, 32, 2).eval()
     mask = torch.ones(1, 4, dtype=torch.long)
-    one, other = encoder(torch.tensor([[2, 5, 6, 3]]), mask), encoder(torch.tensor([[2, 6, 5, 3]]), mask)
-    assert not torch.allclose(one, other, atol=1e-5)
+    original, swapped = encoder(torch.tensor([[2, 5, 6, 3]]), mask), encoder(torch.tensor([[2, 6, 5, 3]]), mask)
+    assert not torch.allclose(original, swapped, atol=1e-5)
 
 
-def test_arguments_outside_their_range() -> None:
+def test_arguments_out_of_range() -> None:
     ids, mask = text_batch([78], width=78)
     with pytest.raises(ValueError, match="78"):
         TextEncoder(50, 32, 1)(ids, mask)
@@ -151,10 +151,10 @@ def test_gradient_reaches_every_tensor(model: CLIP) -> None:
 
 def test_logit_scale_starts_and_stays_in_its_range(model: CLIP) -> None:
     assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
-    for value, wanted in ((9.0, 100.0), (-3.0, 1.0), (2.0, 7.389056)):
+    for value, expected in ((9.0, 100.0), (-3.0, 1.0), (2.0, 7.389056)):
         model.logit_scale.data.fill_(value)
         model.clamp_logit_scale()
-        assert model.logit_scale.exp().item() == pytest.approx(wanted)
+        assert model.logit_scale.exp().item() == pytest.approx(expected)
 
 
 def test_similarity_needs_no_normalised_input() -> None:
@@ -163,7 +163,7 @@ def test_similarity_needs_no_normalised_input() -> None:
 
 
 def test_logits_equal_transformers_clip() -> None:
-    """The same features through the reference CLIP's projections and ours, weights copied."""
+    """The same features through the projections of the reference CLIP and ours, with the same weights."""
     transformers = pytest.importorskip("transformers")
     config = transformers.CLIPConfig(
         text_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,

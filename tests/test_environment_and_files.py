@@ -1,4 +1,4 @@
-"""The machine, and writing that is whole or not there."""
+"""Device selection, and files and folders that are written completely or not at all."""
 
 import os
 import time
@@ -26,7 +26,7 @@ def test_gpu_report_without_a_gpu_is_zero() -> None:
         assert set(gpu_memory().values()) == {0.0}
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep/file.txt"
     with whole_file(path) as temporary:
         temporary.write_text("first")
@@ -37,7 +37,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_folder_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "set") as temporary:
         (temporary / "one").touch()
         raise RuntimeError
@@ -47,8 +47,8 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "set").iterdir()] == ["one"]
 
 
-def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
-    """What bears our own number was another's, as in a container; what is young may still be being written."""
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """Our own process id may have belonged to another process, as in containers; recent files may still be in use."""
     old = time.time() - 48 * 3600
     for name in ("set", "file.txt", "other.txt"):
         for number, age in ((1, old), (os.getpid(), time.time()), (2, time.time())):
@@ -63,7 +63,7 @@ def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["two"]
 
 
-def test_what_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_failed_write_gives_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ClipEduError, match="cannot write"), whole_file(tmp_path / "file/below"):
         pass

@@ -1,4 +1,4 @@
-"""Recall and zero-shot: by hand, and the ways in which they must not flatter; against a slow loop: see test_fuzz.py."""
+"""Recall and zero-shot: by hand, and where they must not be too optimistic. Against a slow loop: test_fuzz.py."""
 
 from pathlib import Path
 
@@ -68,10 +68,10 @@ def test_zero_shot_is_the_average_over_templates(data_dir: Path) -> None:
     torch.testing.assert_close(probability.double(), torch.stack(logits, dim=1).softmax(dim=1), atol=1e-4, rtol=0)
 
 
-def test_nearest_are_those_of_the_highest_cosines() -> None:
+def test_nearest_have_the_highest_cosines() -> None:
     pictures, queries = (F.normalize(torch.randn(count, 8), dim=1) for count in (30, 4))
-    cosines, found = nearest(pictures, queries, 5)
+    cosines, indices = nearest(pictures, queries, 5)
     expected = compute_similarity(queries, pictures)  # (4, 30)
-    assert torch.equal(found, expected.argsort(dim=1, descending=True)[:, :5])
-    torch.testing.assert_close(cosines, expected.gather(1, found))
-    assert nearest(pictures, queries, 100)[1].shape == (4, 30), "no more than there are"
+    assert torch.equal(indices, expected.argsort(dim=1, descending=True)[:, :5])
+    torch.testing.assert_close(cosines, expected.gather(1, indices))
+    assert nearest(pictures, queries, 100)[1].shape == (4, 30), "there are only 30 pictures"

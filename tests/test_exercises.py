@@ -1,6 +1,6 @@
-"""Each exercise three ways: the starter is answered kindly, the solution passes, wrong versions are refused rightly.
+"""Each exercise three ways: the starter gets a friendly card, the solution passes, wrong versions get the right hint.
 
-Beyond those, no answer, however strange, makes a check raise.
+In addition, no answer, however strange, makes a check raise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOLUTION = re.compile(r"<summary>参考答案 · Solution</summary>.*?^```python
 
 
 class Exercise(NamedTuple):
-    """An exercise in its notebook: the imports before it, the starter, the cell with the folded hints."""
+    """An exercise in a notebook: the imports before it, the starter, and the cell with the folded hints."""
 
     name: str
     imports: str
@@ -57,8 +57,8 @@ EXERCISES = [exercise for path in NOTEBOOKS for exercise in exercises(path)]
 in_each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 
 
-def is_bilingual(found: Card) -> bool:
-    zh, en = re.search(r'lang="zh">(.*?)</div>', found.html), re.search(r'lang="en">(.*?)</div>', found.html)
+def is_bilingual(card: Card) -> bool:
+    zh, en = re.search(r'lang="zh">(.*?)</div>', card.html), re.search(r'lang="en">(.*?)</div>', card.html)
     return bool(zh and en and re.search(r"[\u4e00-\u9fff]", zh[1]) and re.search("[a-z]", en[1]))
 
 
@@ -70,10 +70,10 @@ def test_every_check_has_its_exercise_and_wrong_versions() -> None:
 @in_each
 def test_starter(exercise: Exercise) -> None:
     assert exercise.starter.rstrip().endswith("raise NotImplementedError")
-    found = exercise.judged(exercise.starter)
-    assert (found.passed, found.reason) == (None, "unwritten")
-    assert exercise.name in found.text
-    assert is_bilingual(found)
+    card = exercise.judged(exercise.starter)
+    assert (card.passed, card.reason) == (None, "unwritten")
+    assert exercise.name in card.text
+    assert is_bilingual(card)
 
 
 @in_each
@@ -81,23 +81,23 @@ def test_solution(exercise: Exercise) -> None:
     summaries = re.findall(r"<details>\s*<summary>(.*?)</summary>", exercise.folds)
     assert summaries == ["提示 · Hint", "再提示 · Bigger hint", "参考答案 · Solution"]
     assert exercise.solution.startswith(exercise.starter.splitlines()[0]), "the solution keeps the signature"
-    found = exercise.judged(exercise.solution)
-    assert found.passed is True, found.text
-    assert is_bilingual(found)
+    card = exercise.judged(exercise.solution)
+    assert card.passed is True, card.text
+    assert is_bilingual(card)
 
 
 @in_each
 def test_known_mistakes_are_told_apart(exercise: Exercise, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No value in a check's tables equals the right one, or is taken for another mistake; each has a wrong version."""
+    """Each known mistake differs from the right answer and from every other mistake, and has a wrong version."""
     tables: list[tuple[Any, dict[str, Any]]] = []
-    monkeypatch.setattr(Answer, "compare", lambda self, _, wanted, mistakes, *a, **k: tables.append((wanted, mistakes)))
+    monkeypatch.setattr(Answer, "compare", lambda self, _, right, mistakes, *a, **k: tables.append((right, mistakes)))
     assert exercise.judged(exercise.solution).passed
     reasons = set()
-    for wanted, mistakes in tables:
+    for right, mistakes in tables:
         for reason, known in mistakes.items():
             for value in known if isinstance(known, tuple) else (known,):
-                whole = {**wanted, **value} if isinstance(value, dict) else value
-                if callable(value) or not alike(whole, wanted):  # some mistakes show in some cases only
+                whole = {**right, **value} if isinstance(value, dict) else value
+                if callable(value) or not alike(whole, right):  # some mistakes show only in some cases
                     reasons.add(reason)
                     assert callable(value) or diagnosis(whole, mistakes) == reason
     assert reasons == {reason for _, mistakes in tables for reason in mistakes}
@@ -169,7 +169,7 @@ def mean_of_both(logits: Tensor) -> Tensor:
 
 
 def step_of(order: str = "zero backward clip step clamp", **changed: Callable[[Tensor], Any]) -> Callable[..., Any]:
-    """A training step in this order, with its scale, loss or answer changed."""
+    """A training step with its parts in this order, and its scale, loss or return value replaced."""
     use: dict[str, Any] = {"scale": torch.exp, "loss": mean_of_both, "answer": Tensor.item, **changed}
 
     def step(model: Any, optimizer: Any, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
@@ -411,12 +411,12 @@ WRONG: dict[str, list[tuple[str, str, Callable[..., Any]]]] = {  # by exercise: 
     [pytest.param(name, reason, f, id=f"{name}-{what}") for name, rows in WRONG.items() for what, reason, f in rows],
 )
 def test_a_wrong_version_is_refused_for_the_right_reason(name: str, reason: str, answer: Callable[..., Any]) -> None:
-    found = getattr(check, name)(answer)
-    assert (found.passed, found.reason) == (False, reason), found.text
-    assert is_bilingual(found)
+    card = getattr(check, name)(answer)
+    assert (card.passed, card.reason) == (False, reason), card.text
+    assert is_bilingual(card)
 
 
-# -------------------------------------------------------------------------------------------- answers beyond wrong
+# -------------------------------------------------------------------------------------------------- strange answers
 
 
 def complain(*_: Any) -> None:
@@ -427,36 +427,36 @@ def for_ever(*arguments: Any) -> Any:
     return for_ever(*arguments)
 
 
-class Unspeakable(Exception):
+class Unprintable(Exception):
     def __init__(self) -> None:
         super().__init__()
 
     def __repr__(self) -> str:
-        raise RuntimeError("no words")
+        raise RuntimeError("cannot be printed")
 
     __str__ = __repr__
 
 
-def despair(*_: Any) -> None:
-    raise Unspeakable
+def raise_unprintable(*_: Any) -> None:
+    raise Unprintable
 
 
 STRANGE: list[tuple[str, Any, set[str]]] = [
-    ("no function", 7, {"type"}),
+    ("not a function", 7, {"type"}),
     ("None", None, {"type"}),
     ("no arguments", lambda: 1, {"signature"}),
     ("too many arguments", lambda a, b, c, d, e, f: 1, {"signature"}),
-    ("a class", Unspeakable, {"signature"}),
+    ("a class", Unprintable, {"signature"}),
     ("returns None", lambda *_: None, {"returned_nothing"}),
     ("returns a str", lambda *_: "<script>", {"type", "value"}),
     ("returns a tuple", lambda *_: (), {"type", "value"}),
     ("returns NaN", lambda *_: float("nan"), {"type", "float", "value"}),
     ("returns a NaN tensor", lambda *_: torch.full((2, 2), torch.nan), {"type", "nan", "shape", "transposed"}),
     ("returns an empty tensor", lambda *_: torch.empty(0), {"type", "shape", "transposed"}),
-    ("returns what has no repr", lambda *_: Unspeakable(), {"type", "error"}),
+    ("returns an object without repr", lambda *_: Unprintable(), {"type", "error"}),
     ("raises", complain, {"error"}),
-    ("raises what has no str", despair, {"error"}),
-    ("leaves", lambda *_: sys.exit(3), {"error"}),
+    ("raises an error without str", raise_unprintable, {"error"}),
+    ("exits", lambda *_: sys.exit(3), {"error"}),
     ("never ends", for_ever, {"error"}),
     ("a built-in", print, {"returned_nothing"}),
 ]
@@ -465,22 +465,22 @@ STRANGE: list[tuple[str, Any, set[str]]] = [
 @pytest.mark.parametrize("name", check.__all__)
 @pytest.mark.parametrize(("answer", "reasons"), [pytest.param(f, r, id=what) for what, f, r in STRANGE])
 def test_a_check_never_raises(name: str, answer: Any, reasons: set[str]) -> None:
-    found = getattr(check, name)(answer)
-    assert found.passed is False
-    assert found.reason in reasons, found.text
-    assert is_bilingual(found)
-    assert "<b>my" not in found.html
-    assert "<script>" not in found.html
+    card = getattr(check, name)(answer)
+    assert card.passed is False
+    assert card.reason in reasons, card.text
+    assert is_bilingual(card)
+    assert "<b>my" not in card.html
+    assert "<script>" not in card.html
 
 
 def test_the_card_names_the_line_of_the_mistake() -> None:
-    found = check.normalize(complain)
+    card = check.normalize(complain)
     line = complain.__code__.co_firstlineno + 1
-    assert f"(line {line})" in found.text
-    assert f"第 {line} 行" in found.text
-    assert "ValueError" in found.text
+    assert f"(line {line})" in card.text
+    assert f"第 {line} 行" in card.text
+    assert "ValueError" in card.text
 
 
-def test_an_answer_cannot_spoil_the_question() -> None:
-    """The arguments are copies: an answer that works in place is judged by what it returns."""
+def test_an_in_place_answer_is_judged_by_what_it_returns() -> None:
+    """Answers get copies of the arguments, so that they cannot change the expected result."""
     assert check.normalize(lambda x: x.div_(x.norm(dim=-1, keepdim=True).clamp(min=1e-9))).passed

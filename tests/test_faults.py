@@ -1,6 +1,6 @@
-"""Bad input, one case for each way to refuse it: exit code 2, one line in both languages, and nothing half-written.
+"""Bad input, one case for each way of refusing it: exit code 2, one bilingual line, and nothing half-written.
 
-Hundreds of further cases, and odd input that must work: `python -m studies.faults`.
+Hundreds of further cases, and unusual input that must work: `python -m studies.faults`.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ SPLIT = (*IMPORT, "--val", "split")
 RESUME = ("train", "--data-dir", "{data}", "--run-dir", "run", *SMALL)
 BEST, EPOCH = "run/checkpoints/best_model.pt", "run/checkpoints/epoch_1.pt"
 
-Content = bytes | str | None | Callable[[], bytes | str]  # of a file; None for a folder; a call makes what is large
+Content = bytes | str | None | Callable[[], bytes | str]  # of a file; None for a folder; a callable for large content
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is intact, made once: a dataset, and checkpoints by their paths in a case."""
+    """The intact input, made once: a dataset, and checkpoints by their path in a case."""
 
     folder: Path
     checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def command(self, words: Iterable[str]) -> list[str]:
-        """A command line with the places of the intact run and data filled in."""
+        """A command line with the paths of the intact run and data filled in."""
         return [word.replace("{run}", f"{self.folder}/run").replace("{data}", f"{self.folder}/data") for word in words]
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A case's own folder, in which its command runs."""
+    """A folder for one case, in which its command runs."""
 
     folder: Path
     reference: Reference
@@ -83,13 +83,13 @@ Act = tuple[str, ...] | Action  # a command line, or a call of the library
 
 @dataclass(frozen=True)
 class Case:
-    """An input, what is done with it, and what must come of that."""
+    """An input, what is done with it, and the required outcome."""
 
     group: str
     name: str
     make: Action
     act: Act
-    words: tuple[str, ...]  # in the complaint, or else in the output
+    words: tuple[str, ...]  # in the error message, or in the output if it is not refused
     refused: bool = True
     check: Action = lambda workspace: None
     creates: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 QUARTERS = np.array([[(220, 30, 30), (30, 200, 30)], [(30, 30, 220), (230, 230, 30)]], np.uint8)
-QUARTERS = QUARTERS.repeat(16, 0).repeat(16, 1)  # turned or mirrored it is another picture
+QUARTERS = QUARTERS.repeat(16, 0).repeat(16, 1)  # rotating or mirroring it gives a different picture
 PHOTO = Image.fromarray(QUARTERS)
 PICTURES = [encoded(PHOTO), encoded(Image.new("RGB", (32, 32), "red")), encoded(Image.new("RGB", (32, 32), "green"))]
 CAPTIONS = [("four quarters of different colours", "四个颜色不同的方块"), ("a red picture", "红图"), ("green", "绿图")]
@@ -122,13 +122,13 @@ TEXT_ENCODER = {"vocab_size": 30, "hidden_size": 32, "num_layers": 1, "num_heads
 
 
 def records(**changes: Any) -> list[dict[str, Any]]:
-    """The records of the intact dataset: three pictures in `test`, the same in `train`; `changes` go into the first."""
-    plain = [
+    """The records of the intact dataset: three pictures, in both `test` and `train`; `changes` apply to the first."""
+    intact = [
         {"image_path": f"images/{number}.png", "text": [english], "text_zh": [chinese], "split": split}
         for split in ("test", "train")
         for number, (english, chinese) in enumerate(CAPTIONS)
     ]
-    return [plain[0] | changes, *plain[1:]]
+    return [intact[0] | changes, *intact[1:]]
 
 
 def files(contents: Mapping[str, Content]) -> Action:
@@ -139,15 +139,15 @@ def files(contents: Mapping[str, Content]) -> Action:
     return make
 
 
-def dataset(content: Any = records, others: Mapping[str, Content] | None = None) -> Action:
-    """The intact pictures, `content` (or what it returns) as dataset.json, and other files."""
+def dataset(content: Any = records, more_files: Mapping[str, Content] | None = None) -> Action:
+    """The intact pictures, `content` (or what it returns) as dataset.json, and more files."""
 
     def text() -> bytes | str:
         made = content() if callable(content) else content
         return made if isinstance(made, bytes) else json.dumps(made)
 
     pictures = {f"data/images/{number}.png": picture for number, picture in enumerate(PICTURES)}
-    return files({**pictures, "data/dataset.json": text, **(others or {})})
+    return files({**pictures, "data/dataset.json": text, **(more_files or {})})
 
 
 def picture(content: Content, name: str = "first.png") -> Action:
@@ -156,14 +156,14 @@ def picture(content: Content, name: str = "first.png") -> Action:
 
 
 def bmp(width: int, height: int) -> bytes:
-    """The header of a BMP, and no pixels."""
+    """The header of a BMP without pixels."""
     return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
-def caption_file(content: Content, others: Mapping[str, Content] | None = None) -> Action:
-    """Pictures 1.jpg to 4.jpg, a file of captions, and others."""
+def caption_file(content: Content, more_files: Mapping[str, Content] | None = None) -> Action:
+    """Pictures 1.jpg to 4.jpg, a caption file, and more files."""
     pictures = {f"data/images/{number}.jpg": PICTURES[0] for number in range(1, 5)}
-    return files({**pictures, "captions": content, **(others or {})})
+    return files({**pictures, "captions": content, **(more_files or {})})
 
 
 def saved(content: Any) -> bytes:
@@ -173,7 +173,7 @@ def saved(content: Any) -> bytes:
 
 
 def checkpoint(name: str = BEST, **changes: Any) -> Action:
-    """The intact checkpoint with changes in its parts."""
+    """The intact checkpoint with some parts changed."""
 
     def make(workspace: Workspace) -> None:
         content = dict(workspace.reference.checkpoints[name])
@@ -189,7 +189,7 @@ def text_encoder(**changes: Any) -> Action:
 
 
 class Evil:
-    """A pickle that runs code when read: the folder would be its trace."""
+    """A pickle that runs code when it is loaded: it would create a folder."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("EVIL_RAN",)
@@ -213,7 +213,7 @@ MANY = files({f"data/images/{number}.png": PICTURES[1] for number in range(MAX_D
 
 
 def command_line(command: tuple[str, ...], words: str, *expected: str) -> Case:
-    """A good command line, then words that must be refused."""
+    """A valid command line followed by words that must be refused."""
     name = f"{command[0]} {words[:40]!r}"
     return refused("command lines", name, SURROUNDINGS, (*command, *words.split(" ")), *expected)
 
@@ -350,11 +350,11 @@ CASES = [
 ]
 
 
-# ---------------------------------------------------------------------------------------- doing and judging
+# --------------------------------------------------------------------------------- running and checking a case
 
 
 def make_reference(folder: Path) -> Reference:
-    """Draw the dataset, make the checkpoint, train the run."""
+    """Draw the dataset, save a checkpoint, and train a run."""
     empty = Reference(folder)
     dataset()(Workspace(folder, empty))
     tokenizer = tokenizer_of(folder / "data")
@@ -366,16 +366,16 @@ def make_reference(folder: Path) -> Reference:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Everything below the folder: files by their hash, links by where they lead."""
-    found = {}
+    """Everything in the folder: files by their hash, links by their target."""
+    contents = {}
     for path in sorted(folder.rglob("*")):
-        what = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        found[str(path.relative_to(folder))] = f"link to {path.readlink()}" if path.is_symlink() else what
-    return found
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        contents[str(path.relative_to(folder))] = f"link to {path.readlink()}" if path.is_symlink() else content
+    return contents
 
 
 def examine(case: Case, reference: Reference, folder: Path) -> None:
-    """Do what the case says in `folder`, which is then removed; AssertionError if anything is not as it must be."""
+    """Run the case in `folder`, check the outcome, and remove the folder; AssertionError if the outcome is wrong."""
     workspace = Workspace(folder, reference)
     folder.mkdir()
     case.make(workspace)
@@ -390,15 +390,15 @@ def examine(case: Case, reference: Reference, folder: Path) -> None:
         os.chdir(previous)
     outcome(case, code, *(stream.getvalue().decode() for stream in printed))
     after = snapshot(folder)
-    created = {name for name in after if name not in before and Path(name).name != ".lock"}  # a run keeps its lock
+    created = {name for name in after if name not in before and Path(name).name != ".lock"}  # runs leave their lock
     assert created == set(case.creates)
-    assert {name: what for name, what in after.items() if name in before} == before, "nothing is changed or gone"
+    assert {name: content for name, content in after.items() if name in before} == before, "nothing changed or removed"
     case.check(workspace)
     shutil.rmtree(folder)
 
 
 def call(act: Action, workspace: Workspace) -> int:
-    """Use the library; what it complains of is told as the command line would."""
+    """Call the library; print its errors as the command line would."""
     try:
         act(workspace)
     except ClipEduError as error:
@@ -408,7 +408,7 @@ def call(act: Action, workspace: Workspace) -> int:
 
 
 def outcome(case: Case, code: int, out: str, err: str) -> None:
-    """The exit code, and what was said: one line in both languages, and for several faults one more line each."""
+    """Check the exit code and the message: one bilingual line, plus one for each of several faults."""
     assert code == case.code, out + err
     assert "Traceback" not in out + err
     assert all(word in (err if case.refused else out + err) for word in case.words), err or out
@@ -422,7 +422,7 @@ def outcome(case: Case, code: int, out: str, err: str) -> None:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
-    """What is intact: no case may touch it."""
+    """The intact input, which no case may change."""
     reference = make_reference(tmp_path_factory.mktemp("faults") / "reference")
     before = snapshot(reference.folder)
     yield reference
@@ -435,7 +435,7 @@ def test_fault(case: Case, reference: Reference, tmp_path: Path) -> None:
     examine(case, reference, tmp_path / "case")
 
 
-def test_in_a_process_of_its_own(reference: Reference, tmp_path: Path) -> None:
+def test_in_a_separate_process(reference: Reference, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == "pickle that runs code")
     case.make(Workspace(tmp_path, reference))
     command = [sys.executable, "-m", "clipedu", *reference.command(EVALUATE_RUN)]

@@ -1,4 +1,4 @@
-"""Real photos and human captions; skipped where the photos are not (set CLIPEDU_FLICKR8K to their folder)."""
+"""Real photos and human captions; skipped without the photos (set CLIPEDU_FLICKR8K to their folder)."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from clipedu import ImageTextDataset, SimpleTokenizer
 from clipedu.commands.main import main
 
 
-def test_all_records_are_sound(flickr8k: Path) -> None:
+def test_all_records_are_valid(flickr8k: Path) -> None:
     for split, count in (("train", 6000), ("val", 1000)):
         dataset = ImageTextDataset(flickr8k, split, "both")
         assert len(dataset) == count
@@ -26,7 +26,7 @@ def test_vocabulary_covers_both_languages(flickr8k: Path) -> None:
 
 
 def test_photos_train_end_to_end(flickr8k: Path, tmp_path: Path) -> None:
-    """A sliver of the photos through the frozen encoder: a few epochs already beat chance many times over."""
+    """On a small part of the photos, with a frozen encoder, a few epochs are enough to beat chance several times."""
     records = json.loads((flickr8k / "dataset.json").read_text(encoding="utf-8"))
     few = [r for r in records if r["split"] == "train"][:400] + [r for r in records if r["split"] == "val"][:50]
     data = tmp_path / "data"

@@ -1,4 +1,4 @@
-"""Notebook 06 with and without a ResNet-18 of ImageNet: it runs where its weights lie, and is never replaced."""
+"""Notebook 06 with and without ImageNet weights for ResNet-18: it runs only if they are there, with no substitute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The cells that define what the race needs, with another folder for downloaded weights."""
+    """The names defined by the cells that the race needs, with `torch_home` as the folder for downloaded weights."""
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
     needed = {"SEED", "build", "weights_file", "fourth_runner", "LOOKS", "race"}
     sources = [cell.source for _, cell in Lesson.read(FOLDER / "06_pretrained_vs_scratch.ipynb").code]
@@ -28,7 +28,7 @@ def prepared(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     )
 
 
-def test_without_its_weights_three_runners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_runners_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = prepared(tmp_path, monkeypatch)
     assert sorted(cells["STARTS"]) == ["fine-tuned", "frozen", "random"]
     assert isinstance(cells["fourth_runner"], Card)
@@ -37,8 +37,8 @@ def test_without_its_weights_three_runners(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.rglob("*")) == [], "nothing was downloaded"
 
 
-def test_with_its_weights_a_fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up weights under the right name: whoever runs with them has taken them from the file."""
+def test_four_runners_with_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With made-up weights under the right file name, a run that starts from them must have loaded the file."""
     file = tmp_path / "hub" / "checkpoints" / Path(models.ResNet18_Weights.DEFAULT.url).name
     file.parent.mkdir(parents=True)
     weights = models.resnet18().state_dict()
@@ -48,5 +48,5 @@ def test_with_its_weights_a_fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (fourth,) = cells["STARTS"].keys() - {"fine-tuned", "frozen", "random"}
     run = cells["race"](fourth, cells["train_set"].subset(64), cells["test_set"].subset(8), looks=(1,))
     assert torch.equal(run["start"]["model.conv1.weight"], weights["conv1.weight"])
-    assert not torch.equal(run["model"].image_encoder.model.conv1.weight, weights["conv1.weight"]), "it is trained"
+    assert not torch.equal(run["model"].image_encoder.model.conv1.weight, weights["conv1.weight"]), "it was trained"
     assert len(run["losses"]) == len(run["recall"]) == 1

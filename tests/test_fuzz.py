@@ -1,6 +1,6 @@
-"""Whatever comes in, what comes out is right, or one clear error: properties, with examples that hypothesis invents.
+"""Properties: for any input, the output is right or there is one clear error. Hypothesis generates the examples.
 
-Thousands of examples, and further properties: `python -m studies.fuzzing`.
+Thousands of examples and more properties: `python -m studies.fuzzing`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from clipedu.loss import sigmoid_loss
 
 # ------------------------------------------------------------------------------------------------------ tokenizer
 
-# Every character there is, halves of an emoji included; and those on which tokenizers stumble, side by side.
+# Every character, including halves of emoji; and characters that are hard for tokenizers, next to each other.
 LETTERS = st.characters(exclude_categories=())
 HARD = [
     *"'\u2019\uff07- \u3000\t\n\0_$<[]aZ5ＡéİẞΣςǅﬀ①²½㎏Ⅷ〇圆가ア\uf900\U00020000\u1100\u1161\u11a8",
@@ -38,20 +38,20 @@ TEXTS = st.text(LETTERS) | st.lists(st.sampled_from(HARD) | LETTERS).map("".join
 
 
 @given(TEXTS, st.lists(TEXTS, max_size=3), st.integers(5, 12) | st.just(5000), st.booleans())
-@example("\u1100'\u1161", [], 5000, True)  # two letters that become one when the apostrophe between them goes
+@example("\u1100'\u1161", [], 5000, True)  # two letters that combine when the apostrophe between them is removed
 @example("unk zebra", [], 5, True)  # an unknown word is shown as [UNK]
-def test_any_text_is_encoded_and_decoding_is_stable(text: str, others: list[str], size: int, knows_it: bool) -> None:
-    tokenizer = SimpleTokenizer.from_texts([*others, *[text] * knows_it], size)
+def test_any_text_is_encoded_and_decoding_is_stable(text: str, corpus: list[str], size: int, known: bool) -> None:
+    tokenizer = SimpleTokenizer.from_texts([*corpus, *[text] * known], size)
     words = tokenizer.tokenize_text(text)
-    assert all(tokenizer.tokenize_text(word) == [word] for word in words), "a word is a word"
+    assert all(tokenizer.tokenize_text(word) == [word] for word in words), "a word is not split again"
     ids = tokenizer.encode(text)
     assert (ids[0], ids[-1], len(ids)) == (2, 3, len(words) + 2)
     assert all(0 <= index < len(tokenizer) for index in ids)
     assert not {0, 2, 3} & set(ids[1:-1]), "no text can forge a special token"
-    once = tokenizer.decode(ids)
-    assert isinstance(once.encode(), bytes), "no half characters"
-    assert tokenizer.encode(once) == ids
-    assert tokenizer.decode(tokenizer.encode(once)) == once
+    decoded = tokenizer.decode(ids)
+    assert isinstance(decoded.encode(), bytes), "no half characters"
+    assert tokenizer.encode(decoded) == ids
+    assert tokenizer.decode(tokenizer.encode(decoded)) == decoded
 
 
 @given(st.lists(TEXTS, max_size=4), st.integers(5, 30))
@@ -78,15 +78,15 @@ PATHS = st.lists(st.sampled_from(STEPS) | TEXTS, max_size=6).flatmap(
 )
 
 
-def speaks_both(error: ClipEduError) -> bool:
-    """A line in each language, which a page and a terminal can show."""
+def is_bilingual(error: ClipEduError) -> bool:
+    """Whether the message is in both languages, and can be shown on a page and in a terminal."""
     is_chinese = any("\u4e00" <= letter <= "\u9fff" for letter in error.zh)
     return is_chinese and bool(error.en) and bool(str(error).encode(errors="surrogateescape"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures, and links: to another folder, to a picture inside, in a circle."""
+    """Two pictures, and links: to another folder, to a folder inside, and to itself."""
     outside = tmp_path_factory.mktemp("outside")
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
@@ -106,26 +106,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example("\0")
 def test_no_path_leaves_its_folder(folder: Path, path: str) -> None:
     try:
-        found = inside(folder, path)
+        resolved = inside(folder, path)
     except DatasetError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
     else:
-        assert os.path.realpath(found) == str(found)
-        assert found.is_relative_to(folder.resolve())
+        assert os.path.realpath(resolved) == str(resolved)
+        assert resolved.is_relative_to(folder.resolve())
 
 
-def one_of(names: list[str], others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what is right, so that other faults are reached as well."""
-    return st.sampled_from(names) | st.sampled_from(names) | others
+def mostly(valid: list[str], anything: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly valid values, so that faults in other fields are reached as well."""
+    return st.sampled_from(valid) | st.sampled_from(valid) | anything
 
 
 RECORDS = st.fixed_dictionaries(
-    {"image_path": one_of(["images/a.png", "in/b.jpg"], PATHS | JSON), "text": one_of(["a red square", "圆"], JSON)},
+    {"image_path": mostly(["images/a.png", "in/b.jpg"], PATHS | JSON), "text": mostly(["a red square", "圆"], JSON)},
     optional={
-        "text_zh": one_of(["红色的圆"], st.lists(TEXTS, max_size=3) | JSON),
-        "split": one_of(["train", "val", ""], TEXTS | JSON),
-        "label": one_of(["red"], JSON),
-        "label_zh": one_of(["红"], JSON),
+        "text_zh": mostly(["红色的圆"], st.lists(TEXTS, max_size=3) | JSON),
+        "split": mostly(["train", "val", ""], TEXTS | JSON),
+        "label": mostly(["red"], JSON),
+        "label_zh": mostly(["红"], JSON),
         "more": JSON,
     },
 )
@@ -140,7 +140,7 @@ def test_any_json_is_a_dataset_or_one_report(folder: Path, content: Any) -> None
     try:
         records = read_records(folder)
     except DatasetError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
         return
     assert len(records) == len(content) > 0
     for record, given_record in zip(records, content, strict=True):
@@ -157,16 +157,16 @@ def test_any_json_is_a_dataset_or_one_report(folder: Path, content: Any) -> None
         except MissingSplitError:
             assert not any(record.split == "train" for record in records)
         except DatasetError as error:
-            assert speaks_both(error)
+            assert is_bilingual(error)
         else:
             assert all(dataset.caption(index) in dataset.all_captions()[0] for index in range(len(dataset)))
 
 
 COCO = st.fixed_dictionaries(
     {
-        "images": st.lists(st.fixed_dictionaries({"id": one_of(["1"], JSON), "file_name": one_of(["a.jpg"], JSON)})),
+        "images": st.lists(st.fixed_dictionaries({"id": mostly(["1"], JSON), "file_name": mostly(["a.jpg"], JSON)})),
         "annotations": st.lists(
-            st.fixed_dictionaries({"image_id": one_of(["1"], JSON), "caption": one_of(["a dog"], JSON)}), max_size=3
+            st.fixed_dictionaries({"image_id": mostly(["1"], JSON), "caption": mostly(["a dog"], JSON)}), max_size=3
         ),
     }
 )
@@ -180,7 +180,7 @@ def test_any_caption_file_is_read_or_refused(folder: Path, content: bytes) -> No
     try:
         captions = read_captions(folder / "captions.txt")
     except DatasetError as error:
-        assert speaks_both(error)
+        assert is_bilingual(error)
     else:
         for texts in captions.values():
             assert texts
@@ -194,7 +194,7 @@ FLOATS = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfl
 
 
 def naive_recall(similarity: list[list[float]], images_of: list[int], k: int) -> tuple[float, float]:
-    """Query by query: an answer counts if fewer than k wrong ones are not clearly worse; NaN never is."""
+    """Query by query: a hit if fewer than k wrong answers are not clearly worse; NaN is never clearly worse."""
     found_texts = found_images = 0
     for image, row in enumerate(similarity):
         own = [value for value, of in zip(row, images_of, strict=True) if of == image]
@@ -217,16 +217,16 @@ def test_recall_equals_the_naive_loop(
     rows = st.lists(numbers, min_size=len(images_of), max_size=len(images_of))
     similarity = torch.tensor(data.draw(st.lists(rows, min_size=images, max_size=images))).to(dtype)
     scores = recall_at_k(similarity, torch.tensor(images_of), ks=(k,))
-    wanted = naive_recall(similarity.tolist(), images_of, k)
-    assert (scores[f"i2t_R@{k}"], scores[f"t2i_R@{k}"]) == pytest.approx(wanted)
+    expected = naive_recall(similarity.tolist(), images_of, k)
+    assert (scores[f"i2t_R@{k}"], scores[f"t2i_R@{k}"]) == pytest.approx(expected)
 
 
 # ------------------------------------------------------------------------------------------------------------ loss
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.sampled_from([math.nan, math.inf, -math.inf]), st.data())
-def test_what_is_no_number_is_never_hidden(pairs: int, width: int, value: float, data: st.DataObject) -> None:
-    """One NaN or infinity among the rows makes the loss NaN, in chunks as well: nobody trains on it unawares."""
+def test_nan_or_infinity_makes_the_loss_nan(pairs: int, width: int, value: float, data: st.DataObject) -> None:
+    """A single NaN or infinity among the rows makes the loss NaN, in chunks too, so that training can stop."""
     rows = [*F.normalize(torch.randn(2, pairs, width), dim=-1)]
     side, row, column = (data.draw(st.integers(0, limit - 1)) for limit in (2, pairs, width))
     rows[side] = F.normalize(

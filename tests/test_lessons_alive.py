@@ -1,4 +1,4 @@
-"""The notebooks alive: what their figures need is executed with another seed, then all that moves is moved."""
+"""The interactive figures: the cells they need are run with a different seed, then every control is moved."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Explorer]]:
-    """Everything that a notebook lets its reader move."""
+    """All interactive figures in a notebook."""
     path: Path = request.param
-    found: list[Explorer] = []
-    begin = Explorer.__init__
+    created: list[Explorer] = []
+    initialize = Explorer.__init__
 
     def record(explorer: Explorer, *arguments: Any) -> None:
-        begin(explorer, *arguments)
-        found.append(explorer)
+        initialize(explorer, *arguments)
+        created.append(explorer)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Explorer, "__init__", record)
@@ -38,11 +38,11 @@ def explorers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         patch.chdir(path.parent)
         cells = [with_seed(cell.source, seed=1) for _, cell in needed_by_figures(Lesson.read(path))]
         executed(*cells, display=display)
-        yield found
+        yield created
 
 
 def at(explorer: Explorer, **values: Any) -> View:
-    """What it shows at these values: no failure, and the same on the page as for a screen reader."""
+    """What it shows at these values; checks that there is no failure, and that there is text for a screen reader."""
     for name, value in values.items():
         explorer.controls[name].value = value
     view: View = explorer.view
@@ -52,35 +52,35 @@ def at(explorer: Explorer, **values: Any) -> View:
     return view
 
 
-def places(control: Any) -> list[Any]:
-    """A slider's minimum, middle and maximum; every button; two texts in both languages."""
+def positions(control: Any) -> list[Any]:
+    """A slider's minimum, middle and maximum; every button; the initial text and two bilingual ones."""
     if isinstance(control, ipywidgets.ToggleButtons):
         return list(control.options)
     if isinstance(control, ipywidgets.Text):
         return [control.value, "a blue star, 一个蓝色的五角星", "two black rings, 两个黑色的圆环"]
     half = round((control.max - control.min) / control.step) // 2 * control.step
-    found = [control.min, control.min + half, control.max]
-    is_log = isinstance(control, ipywidgets.FloatLogSlider)  # its ends are exponents
-    return [control.base**exponent for exponent in found] if is_log else found
+    values = [control.min, control.min + half, control.max]
+    is_log = isinstance(control, ipywidgets.FloatLogSlider)  # whose minimum and maximum are exponents
+    return [control.base**exponent for exponent in values] if is_log else values
 
 
-def test_all_that_moves_changes_what_is_shown(explorers: list[Explorer]) -> None:
-    for explorer, (name, control) in ((one, pair) for one in explorers for pair in one.controls.items()):
+def test_every_control_changes_what_is_shown(explorers: list[Explorer]) -> None:
+    for explorer, (name, control) in ((each, item) for each in explorers for item in each.controls.items()):
         start = control.value
-        views = {at(explorer, **{name: value}).html for value in places(control)}
+        views = {at(explorer, **{name: value}).html for value in positions(control)}
         assert len(views) > 1, f"{name} of {explorer.draw.__name__} changes nothing"
         if isinstance(control, ipywidgets.Text):
             for text in ("", "  "):
                 control.value = text
                 assert isinstance(explorer.view, Card)
                 assert explorer.view.passed is None
-            for text in ("?!", "<b>", "zebra", "x" * 400):  # nothing left, HTML, unknown, too long
+            for text in ("?!", "<b>", "zebra", "x" * 400):  # no words, HTML, unknown, too long
                 assert "<b>&lt;b" not in at(explorer, **{name: text}).html
         at(explorer, **{name: start})
 
 
 def numbers(text: str) -> list[float]:
-    return [float(found) for found in re.findall(r"-?\d+\.?\d*", text)]
+    return [float(number) for number in re.findall(r"-?\d+\.?\d*", text)]
 
 
 def truncate(explorer: Explorer) -> None:
@@ -120,12 +120,12 @@ def spread(explorer: Explorer) -> None:
 
 
 def recolour(explorer: Explorer) -> None:
-    for blue, wanted in ((0.0, "red"), (0.5, ""), (1.0, "blue")):
+    for blue, expected in ((0.0, "red"), (0.5, ""), (1.0, "blue")):
         text = at(explorer, blue=blue).text
         guess = re.findall(r"seen as (\w+)", text)[0]
         cosines = {name: float(value) for name, value in re.findall(r"(\w+): cosine (-?[\d.]+)", text)}
         assert guess == max(cosines, key=lambda name: cosines[name])
-        assert wanted in ("", guess)
+        assert expected in ("", guess)
         assert all(-1 <= value <= 1 for value in cosines.values())
 
 
@@ -133,7 +133,7 @@ def show_step(explorer: Explorer) -> None:
     row, middle = [2.0, 2.0, 0.0, -2.0], [3.0, 3.0, 0.0, -3.0]
     for step in (1, 8, 16):
         result = at(explorer, step=step).text.partition(f"result after step {step} ")[2]
-        assert numbers(result) == (row + middle + middle + row)[:step], "one number a step"
+        assert numbers(result) == (row + middle + middle + row)[:step], "one number per step"
         assert result.count("nan") == 16 - step
 
 
@@ -160,15 +160,15 @@ def keep(explorer: Explorer) -> None:
 
 
 def with_data(explorer: Explorer) -> None:
-    """The mean over the seeds; 50% lies half-way from 25% to 100% in the logarithm."""
+    """The mean over the seeds; on a log scale, 50% is half-way between 25% and 100%."""
     for arm in ("fine-tuned", "frozen", "random"):
         runs = [recorded("starts").where(arm=arm, share=share, image_lr_scale=1.0) for share in (0.05, 0.25, 1.0)]
         few, some, whole = (mean(run["scores"]["i2t_R@1"] for run in seeds) for seeds in runs)
-        for percent, wanted in ((5, few), (25, some), (50, (some + whole) / 2), (100, whole)):
+        for percent, expected in ((5, few), (25, some), (50, (some + whole) / 2), (100, whole)):
             text = at(explorer, percent=percent).text
             assert f"at {percent}% = {24 * percent:,} pictures" in text
-            found = re.findall(rf"[:,] {arm} ([\d.]+) from", text)
-            assert [float(number) for number in found] == [pytest.approx(wanted, abs=0.006)]
+            recalls = re.findall(rf"[:,] {arm} ([\d.]+) from", text)
+            assert [float(recall) for recall in recalls] == [pytest.approx(expected, abs=0.006)]
 
 
 def warm_up(explorer: Explorer) -> None:
@@ -181,7 +181,7 @@ def warm_up(explorer: Explorer) -> None:
 
 
 def memory_at(explorer: Explorer) -> None:
-    """Linear in the batch; 12.25 times the pixels take about as much more memory; Adam keeps two of each weight."""
+    """Memory is linear in the batch size and roughly in the pixels (12.25 times); Adam keeps two values per weight."""
     kept = {}
     for size in (64, 224):
         for batch in (16, 512, 1024):
@@ -196,7 +196,7 @@ def memory_at(explorer: Explorer) -> None:
 
 
 def temperature_explorer(explorer: Explorer) -> None:
-    """Both ends and the middle; equal cosines cost ln 8 whatever the temperature."""
+    """Both ends and the middle; equal cosines give a loss of ln 8 at any temperature."""
     for temperature in (0.01, 0.1, 1.0):
         text = at(explorer, matrix="collapsed", temperature=temperature, row=3).text
         assert numbers(text)[-3:] == pytest.approx([math.log(8)] * 3, abs=0.001)
@@ -208,7 +208,7 @@ def temperature_explorer(explorer: Explorer) -> None:
     assert max(sharp) < 0.05
     assert 1 < min(flat) <= max(flat) < math.log(8) + 0.001
     losses = [numbers(at(explorer, matrix="untrained", temperature=t).text)[-3] for t in (0.01, 0.1, 1.0)]
-    assert losses == sorted(losses, reverse=True), "confident and wrong costs most"
+    assert losses == sorted(losses, reverse=True), "being confidently wrong costs most"
 
 
 def first_loss(explorer: Explorer) -> None:
@@ -224,7 +224,7 @@ def first_loss(explorer: Explorer) -> None:
 
 
 def test_numbers_at_minimum_middle_and_maximum(explorers: list[Explorer]) -> None:
-    """With the function above that has the name of the function that draws."""
+    """Calls the function above that has the same name as the notebook's drawing function."""
     for explorer in explorers:
         if any(hasattr(control, "min") for control in explorer.controls.values()):
             globals()[explorer.draw.__name__](explorer)

@@ -1,4 +1,4 @@
-"""The loss: by hand, in float64 loops, against open_clip, with every option, over two processes."""
+"""The loss: by hand, against float64 loops, against open_clip, with every option, and in two processes."""
 
 import math
 import os
@@ -27,7 +27,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 def loop_loss(
     images: Tensor, texts: Tensor, log_scale: Tensor, ids: Sequence[int], extra: Tensor | None = None
 ) -> float:
-    """The definition, in plain loops over Python floats (64 bits)."""
+    """The definition, as plain loops over Python floats (64 bits)."""
     scale = math.exp(log_scale.item())
 
     def dot(a: list[float], b: list[float]) -> float:
@@ -72,25 +72,25 @@ def test_equals_open_clip() -> None:
 def test_sigmoid_loss_equals_open_clip_and_the_loop() -> None:
     open_clip = pytest.importorskip("open_clip")
     images, texts, bias = unit(16, 8), unit(16, 8, seed=1), torch.tensor(-10.0)
-    found = sigmoid_loss(images, texts, SCALE, bias)
-    torch.testing.assert_close(found, open_clip.loss.SigLipLoss()(images, texts, SCALE.exp(), bias))
+    loss = sigmoid_loss(images, texts, SCALE, bias)
+    torch.testing.assert_close(loss, open_clip.loss.SigLipLoss()(images, texts, SCALE.exp(), bias))
     total = 0.0
     for i, image in enumerate(images.double()):
         for j, text in enumerate(texts.double()):
             logit = math.exp(SCALE.item()) * float(image @ text) - 10
             total += math.log1p(math.exp(-logit if i == j else logit))
-    assert found.item() == pytest.approx(total / 16, rel=1e-6)
-    assert sigmoid_loss(images, images, SCALE, bias) < found
+    assert loss.item() == pytest.approx(total / 16, rel=1e-6)
+    assert sigmoid_loss(images, images, SCALE, bias) < loss
 
 
-def test_a_batch_of_one_teaches_nothing() -> None:
+def test_a_batch_of_one_has_no_gradient() -> None:
     inputs = [unit(1, 4).requires_grad_(), unit(1, 4, seed=1).requires_grad_(), SCALE.clone().requires_grad_()]
     loss = contrastive_loss(*inputs)
     assert loss.item() == 0
     assert all(not gradient.any() for gradient in torch.autograd.grad(loss, inputs))
 
 
-def test_collapsed_embeddings_cost_ln_n() -> None:
+def test_collapsed_embeddings_give_ln_n() -> None:
     same = unit(1, 8).expand(64, 8)
     assert contrastive_loss(same, same, SCALE).item() == pytest.approx(math.log(64), abs=1e-4)
 
@@ -106,7 +106,7 @@ def test_equal_captions_are_right_answers() -> None:
 
 
 def test_evenly_spread_targets_would_change_nothing_for_equal_captions() -> None:
-    """Why the probabilities of the right answers are added up: spread targets give the plain loss and gradient."""
+    """Why the probabilities of the right answers are summed: spread targets give the plain loss and gradient."""
     ids = torch.tensor([0, 1, 2, 0, 4, 0])
     equal = (ids[:, None] == ids).float()
 
@@ -211,7 +211,7 @@ class _Twin(nn.Module):
 
 def _batch() -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    ids = torch.tensor([0, 1, 2, 3, 0, 5, 1, 7])  # captions repeat across the border between the processes
+    ids = torch.tensor([0, 1, 2, 3, 0, 5, 1, 7])  # captions repeat across the two processes
     return torch.randn(8, 6, generator=generator), torch.randn(8, 5, generator=generator), ids
 
 
@@ -230,7 +230,7 @@ def _process(rank: int, port: int, with_ids: bool, queue: "Queue[list[list[float
     loss = contrastive_loss(image_embedding, text_embedding, twin.logit_scale, caption_ids=chosen, gather=True)
     loss.backward()
     torch.distributed.all_reduce(loss := loss.detach())
-    if rank == 1:  # plain lists, so that nothing is shared with a process that is about to end
+    if rank == 1:  # plain lists, since the process is about to end and cannot share tensors
         queue.put([[loss.item() / 2], *(gradient.flatten().tolist() for gradient in _gradients(twin))])
     torch.distributed.destroy_process_group()
 
@@ -246,7 +246,7 @@ def test_two_processes_equal_one(with_ids: bool) -> None:
     processes = [context.Process(target=_process, args=(rank, port, with_ids, queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    two = queue.get(timeout=120)
+    from_two = queue.get(timeout=120)
     for process in processes:
         process.join()
         assert process.exitcode == 0
@@ -256,7 +256,7 @@ def test_two_processes_equal_one(with_ids: bool) -> None:
     chosen = ids if with_ids else None
     loss = contrastive_loss(image_embedding, text_embedding, model.logit_scale, caption_ids=chosen)
     loss.backward()
-    one = [[loss.item()], *(gradient.flatten().tolist() for gradient in _gradients(model))]
-    assert len(one) == len(two) == 6
-    for ours, theirs in zip(one, two, strict=True):
-        torch.testing.assert_close(torch.tensor(theirs), torch.tensor(ours), atol=1e-5, rtol=0)
+    from_one = [[loss.item()], *(gradient.flatten().tolist() for gradient in _gradients(model))]
+    assert len(from_one) == len(from_two) == 6
+    for expected, actual in zip(from_one, from_two, strict=True):
+        torch.testing.assert_close(torch.tensor(actual), torch.tensor(expected), atol=1e-5, rtol=0)

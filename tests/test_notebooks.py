@@ -1,4 +1,4 @@
-"""Every notebook keeps every rule, and every rule refuses what it is there for."""
+"""Every notebook follows every rule, and every rule rejects the notebooks it is meant to reject."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_notebook(path: Path, rule: Rule) -> None:
 
 
 def test_glossary() -> None:
-    """One English term has one Chinese term, and no Chinese term is another one's rival."""
+    """Each English term has one Chinese term, and no Chinese term is one that we avoid."""
     english, chinese = zip(*glossary(), strict=True)
     assert len({term.lower() for term in english}) == len(english)
     assert len(set(chinese)) == len(chinese)
-    assert list(rules.one_term_for_one_thing(new(both(", ".join(chinese), "words")))) == []
+    assert list(rules.one_chinese_term_per_concept(new(both(", ".join(chinese), "words")))) == []
     assert {ours for ours in RIVALS.values() if not any(ours in term for term in chinese)} == set()
 
 
@@ -47,7 +47,7 @@ def displayed(html: str, **kinds: str) -> NotebookNode:
 
 
 def new(*cells: NotebookNode, first: str = SWITCH) -> Lesson:
-    """A notebook of these cells after the switch, run once."""
+    """A notebook with the language switch and these cells, run once."""
     copies = [NotebookNode({**cell, "id": f"cell-{number}"}) for number, cell in enumerate((code(first), *cells))]
     for count, cell in enumerate((cell for cell in copies if cell.cell_type == "code"), 1):
         cell.execution_count = count
@@ -84,54 +84,54 @@ term = both("**温度 (temperature)**", "**temperature (温度)**")
 BAD: list[tuple[Rule, Lesson, list[str]]] = [
     (rules.every_cell_was_run, unrun, ["count None, not 2"]),
     (rules.every_cell_was_run, new(code(""), code("1 / 0", error), code("1", warning)), ["empty", "Zero", "Future"]),
-    (rules.nothing_but_the_lesson_is_saved, spoilt, ["nbval-skip", "cell-0 occurs 2 times"]),
-    (rules.nothing_but_the_lesson_is_saved, new(code("1", displayed("", **{"image/png": "iVBO"}))), ["image/png"]),
-    (rules.nothing_but_the_lesson_is_saved, new(code("1", displayed("a" * 3_000_000))), ["3.0 MB"]),
-    (rules.no_place_of_a_machine, new(code("open('/home/me')", displayed("<b>/tmp</b>"))), ["/home", "/tmp"]),
-    (rules.no_place_of_a_machine, new(both("在 C:\\Users\\me", "in C:\\Users\\me")), ["C:"]),
+    (rules.only_the_lesson_is_saved, spoilt, ["nbval-skip", "cell-0 occurs 2 times"]),
+    (rules.only_the_lesson_is_saved, new(code("1", displayed("", **{"image/png": "iVBO"}))), ["image/png"]),
+    (rules.only_the_lesson_is_saved, new(code("1", displayed("a" * 3_000_000))), ["3.0 MB"]),
+    (rules.no_local_paths, new(code("open('/home/me')", displayed("<b>/tmp</b>"))), ["/home", "/tmp"]),
+    (rules.no_local_paths, new(both("在 C:\\Users\\me", "in C:\\Users\\me")), ["C:"]),
     (rules.code_is_plain, new(code("a = 1\n\n" * 16), first="1 + 1"), ["16 lines", "no language_switch"]),
     (rules.code_is_plain, new(code("import sys\nsys.path.pop()"), code("!pip install x")), ["sys.path", "!pip"]),
-    (rules.what_moves_keeps_its_names, new(figure, code("for N in 1, 2: pass")), ["cell 2 rebinds N"]),
-    (rules.what_is_not_compared_is_asserted, new(code("print(time())", ignored=True)), ["cell 1 is neither"]),
-    (rules.what_is_not_compared_is_asserted, new(code("train()\nexplore(f)", ignored=True)), ["cell 1 is neither"]),
+    (rules.figures_read_stable_names, new(figure, code("for N in 1, 2: pass")), ["cell 2 rebinds N"]),
+    (rules.ignored_outputs_are_asserted, new(code("print(time())", ignored=True)), ["cell 1 is neither"]),
+    (rules.ignored_outputs_are_asserted, new(code("train()\nexplore(f)", ignored=True)), ["cell 1 is neither"]),
     (rules.every_image_is_described, new(code("plot", displayed('<img src="data:," alt=" ">'))), ["cell 1"]),
     (rules.every_image_is_described, new(both("![](../README.md)", "![](../README.md)")), ["cell 1"]),
-    (rules.links_lead_somewhere, new(both("[一](../no.py) [二](#no)", "[a](../../..)")), ["no.py", "#no", "../../.."]),
-    (rules.links_lead_somewhere, new(both("[一](../README.md#L9999)", "[a](http://a.b)")), ["L9999", "http://"]),
-    (rules.both_languages_speak, new(no_blank_lines, new_markdown_cell("English")), ["blank lines", "'English'"]),
-    (rules.both_languages_speak, new(both("中文。", "还是中文。"), new_markdown_cell("## 中")), ["wrong", "## 中"]),
-    (rules.both_languages_speak, new(code("card", displayed('<div lang="en">one</div>'))), ["one language"]),
+    (rules.links_resolve, new(both("[一](../no.py) [二](#no)", "[a](../../..)")), ["no.py", "#no", "../../.."]),
+    (rules.links_resolve, new(both("[一](../README.md#L9999)", "[a](http://a.b)")), ["L9999", "http://"]),
+    (rules.all_text_is_bilingual, new(no_blank_lines, new_markdown_cell("English")), ["blank lines", "'English'"]),
+    (rules.all_text_is_bilingual, new(both("中文。", "还是中文。"), new_markdown_cell("## 中")), ["wrong", "## 中"]),
+    (rules.all_text_is_bilingual, new(code("card", displayed('<div lang="en">one</div>'))), ["one language"]),
     (rules.both_languages_say_the_same, new(both("512 维 $x^2$", "256 $x^3$")), ["zh has ['512']", "formulas"]),
     (rules.both_languages_say_the_same, new(both("`a` [甲](a.md)", "`b` [one](b.md)")), ["zh has ['a']", "links"]),
-    (rules.chinese_has_its_own_punctuation, new(both("好,对。", "Good."), code("card('不对:再试')")), ["好,", "对:"]),
-    (rules.terms_stand_in_the_glossary, new(both("**气温 (temperature)**", "air")), ["not in the", "in English"]),
-    (rules.terms_stand_in_the_glossary, new(term, term), ["introduces 温度 again"]),
-    (rules.one_term_for_one_thing, new(both("每个标记", "each token")), ["标记 is 词元"]),
+    (rules.chinese_punctuation_is_full_width, new(both("好,对。", "Good."), code("card('不对:再试')")), ["好,", "对:"]),
+    (rules.new_terms_are_in_the_glossary, new(both("**气温 (temperature)**", "air")), ["not in the", "in English"]),
+    (rules.new_terms_are_in_the_glossary, new(term, term), ["introduces 温度 again"]),
+    (rules.one_chinese_term_per_concept, new(both("每个标记", "each token")), ["use 词元 for 标记"]),
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_a_bad_notebook_is_refused(rule: Rule) -> None:
+def test_a_bad_notebook_is_rejected(rule: Rule) -> None:
     examples = [(lesson, faults) for broken, lesson, faults in BAD if broken is rule]
-    assert examples, "show a notebook that it refuses"
+    assert examples, "add a notebook that this rule rejects"
     for lesson, faults in examples:
-        found = "\n".join(rule(lesson))
-        assert [fault for fault in faults if fault not in found] == []
+        report = "\n".join(rule(lesson))
+        assert [fault for fault in faults if fault not in report] == []
 
 
-def test_what_figures_need() -> None:
-    """Up to the last line that binds or changes what they read; what merely shows, or trains for a table, is left."""
+def test_cells_needed_by_figures() -> None:
+    """Cells that bind or change what figures read; not cells that only print, or train for a table."""
     needed = ["from clipedu import SimpleTokenizer\nsize = 3", "size = 4", "words = SimpleTokenizer()"]
     needed += ["words.build_vocab(['a'])", "def length(text): return size * len(words(text))"]
-    other = ["scores = train(words)\nprint(scores)", "for text in scores: print(text)"]
+    unneeded = ["scores = train(words)\nprint(scores)", "for text in scores: print(text)"]
     last = ["def draw(text): return length(text)", "explore(draw, text='a')"]
-    found = rules.needed_by_figures(new(*map(code, needed + other + last)))
-    assert [cell.source for _, cell in found] == needed + last
+    cells = rules.needed_by_figures(new(*map(code, needed + unneeded + last)))
+    assert [cell.source for _, cell in cells] == needed + last
 
 
 @pytest.mark.slow
 def test_saved_outputs_are_compared(tmp_path: Path) -> None:
-    """With the settings of `make test`, nbval forgives other bytes of a picture, and not one other letter."""
+    """With the settings of `make test`, nbval ignores a picture's bytes but no change in the text."""
     text = new_output("execute_result", {"text/html": "two", "text/plain": "one"}, execution_count=2)
     image = {"text/html": '<img src="data:image/png;base64,BBBB">', "text/plain": "two"}
     picture = new_output("execute_result", image, execution_count=3)

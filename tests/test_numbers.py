@@ -1,4 +1,4 @@
-"""Numbers at their limits: a finite result or one clear error, and never a NaN that stays in the weights unsaid."""
+"""Numbers at their limits: a finite result or one clear error, and never a NaN that silently stays in the weights."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from tests.test_loss import unit
 QUICK = TrainConfig(epochs=1, batch_size=8, image_size=32, device="cpu", precision="fp32")
 
 
-def is_whole(model: CLIP) -> bool:
+def is_finite(model: CLIP) -> bool:
     return all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 
 def steps_of(
     data_dir: Path, model: CLIP | None = None, config: TrainConfig = QUICK, run_dir: Path | None = None
 ) -> list[StepRecord]:
-    """Train, see that the weights are finite, and return the record of each step."""
+    """Train, check that the weights are finite, and return the record of each step."""
     tokenizer = tokenizer_of(data_dir)
     model = model or small_model(tokenizer)
     steps: list[StepRecord] = []
     train(model, tokenizer, ImageTextDataset(data_dir, "train"), None, config, run_dir, [Callback(steps.append)])
-    assert is_whole(model)
+    assert is_finite(model)
     return steps
 
 
@@ -47,10 +47,10 @@ def steps_of(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_such_number_in_one_picture_stops_training(
+def test_one_non_finite_number_in_a_picture_stops_training(
     data_dir: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Float pictures, which the library takes as they are: the step is refused before any weight has moved."""
+    """Float pictures are used unchanged: the step is refused before any weight changes."""
     pictures = torch.randn(24, 3, 32, 32)
     pictures[5, 1, 2, 3] = value
     monkeypatch.setattr("clipedu.training.model_inputs", lambda model, dataset: pictures)
@@ -64,7 +64,7 @@ def test_one_such_number_in_one_picture_stops_training(
 
 
 @pytest.mark.parametrize("value", [1e25, 3e38])
-def test_a_picture_so_bright_that_its_variance_overflows_stops_training(
+def test_a_picture_whose_variance_overflows_stops_training(
     data_dir: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss stays finite (batch norm divides by infinity), but the running variance does not."""
@@ -77,41 +77,39 @@ def test_a_picture_so_bright_that_its_variance_overflows_stops_training(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_no_number_is_found_before_the_checkpoint(
-    data_dir: Path, tmp_path: Path, value: float
-) -> None:
-    """After the last step of an epoch there is no next loss that would show it."""
+def test_a_non_finite_gradient_is_found_before_the_checkpoint(data_dir: Path, tmp_path: Path, value: float) -> None:
+    """After the last step of an epoch, no further loss would reveal it."""
     model = small_model(tokenizer_of(data_dir))
     steps = 0
 
-    def spoil(gradient: Tensor) -> Tensor:
+    def corrupt(gradient: Tensor) -> Tensor:
         nonlocal steps
         steps += 1
         return gradient.fill_(value) if steps == 6 else gradient
 
-    model.text_projection.weight.register_hook(spoil)
+    model.text_projection.weight.register_hook(corrupt)
     with pytest.raises(TrainingError, match="after epoch 2"):
-        steps_of(data_dir, model, replace(QUICK, epochs=2), tmp_path / "run")  # 3 steps an epoch
+        steps_of(data_dir, model, replace(QUICK, epochs=2), tmp_path / "run")  # 3 steps per epoch
     kept, _ = load_model(tmp_path / "run")
-    assert is_whole(kept)
+    assert is_finite(kept)
     assert [path.name for path in (tmp_path / "run/checkpoints").glob("epoch_*")] == ["epoch_1.pt"]
 
 
-def test_the_largest_rate_blows_up_the_weights_and_is_said(data_dir: Path, tmp_path: Path) -> None:
+def test_the_largest_learning_rate_is_reported_as_the_cause(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="--lr"):
         steps_of(data_dir, config=replace(QUICK, lr=1e6), run_dir=tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.pt"))
 
 
-def test_features_on_disk_that_are_no_numbers_are_computed_again(data_dir: Path, tmp_path: Path) -> None:
+def test_non_finite_features_on_disk_are_computed_again(data_dir: Path, tmp_path: Path) -> None:
     model = small_model(tokenizer_of(data_dir))
     model.image_encoder.freeze()
     paths = ImageTextDataset(data_dir, "val").image_paths()
     right = frozen_features(model.image_encoder, paths, 32)
     (file,) = (tmp_path / "cache").glob("*.npy")
-    spoilt = right.clone()
-    spoilt[3, 7] = math.nan
-    np.save(file, spoilt.numpy())
+    corrupted = right.clone()
+    corrupted[3, 7] = math.nan
+    np.save(file, corrupted.numpy())
     assert torch.equal(frozen_features(model.image_encoder, paths, 32), right)
 
 
@@ -120,7 +118,7 @@ def test_features_on_disk_that_are_no_numbers_are_computed_again(data_dir: Path,
 
 @pytest.mark.parametrize("sides", [("image",), ("text",), ("image", "text")])
 def test_embeddings_of_length_0(data_dir: Path, sides: tuple[str, ...]) -> None:
-    """A projection of zeros: nothing to normalise. The loss is that of a guess, and training goes on from there."""
+    """With a projection of zeros there is nothing to normalise. The loss is that of a guess, and training continues."""
     model = small_model(tokenizer_of(data_dir))
     for side in sides:
         getattr(model, f"{side}_projection").weight.data.zero_()
@@ -128,7 +126,7 @@ def test_embeddings_of_length_0(data_dir: Path, sides: tuple[str, ...]) -> None:
 
 
 def test_pictures_and_captions_that_are_all_equal(tmp_path: Path) -> None:
-    """One grey picture and one caption, 24 times: no variance in any channel, no wrong answer in any batch."""
+    """The same grey picture and caption 24 times: no variance in any channel, no wrong answer in any batch."""
     (tmp_path / "images").mkdir()
     records: list[dict[str, object]] = []
     for number in range(24):
@@ -151,7 +149,7 @@ def test_no_process_trains_on_a_batch_of_one(processes: int, batch_size: int, sh
 
 
 def test_the_worst_case_at_the_clamp() -> None:
-    """Each image is opposite to its own text and equal to half of the others: 200 + ln 8, without overflow."""
+    """Each image is opposite to its own text and equal to half of the others: the loss is 200 + ln 8, no overflow."""
     half = unit(1, 16).expand(8, 16)
     images = torch.cat([half, -half])
     scale = torch.tensor(MAX_LOGIT_SCALE, requires_grad=True)
@@ -162,17 +160,17 @@ def test_the_worst_case_at_the_clamp() -> None:
 
 
 @pytest.mark.parametrize(("limit", "push"), [(100.0, -1.0), (1.0, 1.0)])
-def test_training_goes_on_at_the_clamp(data_dir: Path, limit: float, push: float) -> None:
+def test_training_continues_at_the_clamp(data_dir: Path, limit: float, push: float) -> None:
     model = small_model(tokenizer_of(data_dir))
     model.logit_scale.data.fill_(math.log(limit))
-    model.logit_scale.register_hook(lambda gradient: torch.full_like(gradient, push))  # out, in every step
+    model.logit_scale.register_hook(lambda gradient: torch.full_like(gradient, push))  # outwards, in every step
     steps = steps_of(data_dir, model, replace(QUICK, epochs=2, lr=0.01))
     assert [step["logit_scale"] for step in steps] == pytest.approx([limit] * 6, rel=1e-6)
 
 
 @pytest.mark.slow
 def test_ten_thousand_equal_captions() -> None:
-    """Every answer is right, so the loss is 0 and pulls nowhere; computed in chunks, as all pairs would take 2 GB."""
+    """Every answer is right, so loss and gradients are 0; computed in chunks, as all pairs at once would take 2 GB."""
     images = unit(10_000, 16).requires_grad_()
     texts = unit(1, 16, seed=1).expand(10_000, 16)
     scale = torch.tensor(2.66, requires_grad=True)
@@ -187,7 +185,7 @@ def test_ten_thousand_equal_captions() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_model_under_autocast(data_dir: Path, dtype: torch.dtype) -> None:
-    """Rows stay float32 of length 1, near those of the same model in 64 bits: within 32 roundings of the dtype."""
+    """Rows stay float32 with length 1, and within 32 eps of the dtype of the same model's rows in 64 bits."""
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer).eval()
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
@@ -195,11 +193,11 @@ def test_the_model_under_autocast(data_dir: Path, dtype: torch.dtype) -> None:
     with torch.no_grad():
         exact = copy.deepcopy(model).double()(*inputs)
         with torch.autocast("cpu", dtype):
-            found = model(*inputs)
-    for wanted, rows in zip(exact, found, strict=True):
+            autocast = model(*inputs)
+    for expected, rows in zip(exact, autocast, strict=True):
         assert rows.dtype == torch.float32
         torch.testing.assert_close(rows.norm(dim=1), torch.ones(8))
-        assert (rows - wanted).norm(dim=1).max() < 32 * torch.finfo(dtype).eps
+        assert (rows - expected).norm(dim=1).max() < 32 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -209,25 +207,25 @@ def test_training_in_half_precision(data_dir: Path, precision: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
-def test_the_smallest_pictures_leave_no_gradient_unwritten(name: str) -> None:
-    """Where a convolution of stride 2 meets a map of 1 x 1, oneDNN leaves bf16 gradients as the memory was."""
+def test_the_smallest_pictures_have_no_uninitialised_gradients(name: str) -> None:
+    """For a stride-2 convolution on a 1 x 1 feature map, oneDNN leaves bf16 gradients uninitialised."""
     images = torch.randn(8, 3, IMAGE_SIZES[0], IMAGE_SIZES[0])
     encoder = ImageEncoder(name, pretrained=False)
-    found = []
+    gradients = []
     for _ in range(3):
         encoder.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             features = encoder(images)
         leave_nan_in_memory()
         features.square().sum().backward()
-        found.append([parameter.grad for parameter in encoder.parameters() if parameter.grad is not None])
-    for first, second, third in zip(*found, strict=True):
+        gradients.append([parameter.grad for parameter in encoder.parameters() if parameter.grad is not None])
+    for first, second, third in zip(*gradients, strict=True):
         assert first.isfinite().all()
         assert torch.equal(first, second)
         assert torch.equal(first, third)
 
 
 def leave_nan_in_memory() -> None:
-    """In freed blocks of many sizes, which the next tensors are likely to get."""
+    """Free blocks of many sizes filled with NaN, which the next tensors are likely to reuse."""
     blocks = [torch.full((size,), math.nan) for size in (1_000, 10_000, 100_000, 300_000, 1_200_000) for _ in range(6)]
     del blocks

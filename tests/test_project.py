@@ -1,4 +1,4 @@
-"""What holds the project together: imports run one way and are light, and its lists of packages agree."""
+"""The project's structure: imports go one way and are light, and its lists of packages agree."""
 
 import re
 import subprocess
@@ -46,15 +46,15 @@ def test_floors() -> None:
         floors({"a": {"b"}, "b": {"a"}})
 
 
-def test_imports_run_one_way() -> None:
+def test_imports_go_one_way() -> None:
     floors(GRAPH)
     floors(ROOMS)
     assert {room for room, targets in ROOMS.items() if "classroom" in targets} == set()
-    assert ROOMS["data"] & MODELS == set(), "data/ knows no model"
+    assert ROOMS["data"] & MODELS == set(), "data/ must not import models"
     assert ROOMS["ground"] == set()
 
 
-def test_the_picture_shows_todays_imports() -> None:
+def test_the_picture_is_up_to_date() -> None:
     assert PICTURE.read_text(encoding="utf-8") == draw(), "run python -m docs.architecture"
 
 
@@ -84,7 +84,7 @@ def test_import_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_conda_and_pip_ask_for_the_same() -> None:
+def test_conda_and_pip_lists_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     from_pip = next(item["pip"] for item in conda if isinstance(item, dict))

@@ -1,4 +1,4 @@
-"""The drawn datasets: captions true of their pictures, splits disjoint, same seed same pictures."""
+"""The drawn datasets: captions match their pictures, splits are disjoint, the same seed gives the same pictures."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def records(request: pytest.FixtureRequest) -> list[Record]:
     return read_records(request.getfixturevalue("sample_data"))
 
 
-def test_committed_set_is_what_seed_0_draws(records: list[Record], sample_data: Path) -> None:
+def test_committed_dataset_matches_seed_0(records: list[Record], sample_data: Path) -> None:
     committed = json.loads((sample_data / "dataset.json").read_text(encoding="utf-8"))
     assert len(SCENES) == len(committed) == sum(SPLIT_SIZES.values())
     for (split, scene), record in zip(SCENES, committed, strict=True):
@@ -58,14 +58,14 @@ def test_english_captions_are_true() -> None:
             match = ENGLISH.search(caption)
             assert match, caption
             size, colour, shape, relation, *second = match.groups()
-            one = drawn[(size, colour, shape)]
+            subject = drawn[(size, colour, shape)]
             assert (relation is None) == (len(drawn) == 1)
             if relation:
-                other = drawn[(second[0], second[1], second[2])]
-                dx, dy = one.x - other.x, one.y - other.y
-                apart = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
-                assert apart[relation] == max(apart.values()), caption
-                assert apart[relation] > 2 * min(abs(dx), abs(dy)), f"nobody could argue about: {caption}"
+                anchor = drawn[(second[0], second[1], second[2])]
+                dx, dy = subject.x - anchor.x, subject.y - anchor.y
+                distance = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
+                assert distance[relation] == max(distance.values()), caption
+                assert distance[relation] > 2 * min(abs(dx), abs(dy)), f"ambiguous: {caption}"
 
 
 def test_chinese_captions_say_the_same() -> None:
@@ -74,8 +74,8 @@ def test_chinese_captions_say_the_same() -> None:
     names = "|".join(sorted(things, key=len, reverse=True))
     for _, scene in SCENES:
         for caption in scene.captions()[1]:
-            found = [things[name] for name in re.findall(names, caption)]
-            assert set(found) == {thing.kind for thing in scene.objects}, caption
+            kinds = [things[name] for name in re.findall(names, caption)]
+            assert set(kinds) == {thing.kind for thing in scene.objects}, caption
             if scene.relation:
                 first = f"一个({names})在一个({names})的(..)$"
                 second = f"在?({names})的(..)(?:是|有)一个({names})$"
@@ -89,8 +89,8 @@ def test_chinese_captions_say_the_same() -> None:
                 assert meaning in scene.meaning, caption
 
 
-def test_colours_stand_where_the_scene_says() -> None:
-    """Read back from the pixels: the middle of every solid shape has its colour."""
+def test_colours_are_where_the_scene_says() -> None:
+    """The pixel in the middle of every solid shape has its colour."""
     for _, scene in SCENES[::40]:
         picture = draw_scene(scene)
         for thing in scene.objects:
@@ -98,15 +98,15 @@ def test_colours_stand_where_the_scene_says() -> None:
                 assert picture.getpixel((round(thing.x), round(thing.y))) == pytest.approx(thing.rgb(), abs=3)
 
 
-def test_everything_lies_inside_and_apart() -> None:
+def test_shapes_are_inside_the_picture_and_do_not_overlap() -> None:
     for _, scene in SCENES[::8]:
         picture = torch.frombuffer(bytearray(draw_scene(scene).tobytes()), dtype=torch.uint8).view(96, 96, 3).int()
         border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
         assert (border - torch.tensor(scene.background)).abs().max() <= 40, scene
         if scene.relation:
-            one, other = scene.objects
-            radii = SIZES[one.size][1] + SIZES[other.size][1]
-            assert ((one.x - other.x) ** 2 + (one.y - other.y) ** 2) ** 0.5 > radii
+            first, second = scene.objects
+            radii = SIZES[first.size][1] + SIZES[second.size][1]
+            assert ((first.x - second.x) ** 2 + (first.y - second.y) ** 2) ** 0.5 > radii
 
 
 def test_splits() -> None:
@@ -155,7 +155,7 @@ def test_names_are_official_and_in_both_languages() -> None:
     assert not any(":" in english or "_" in english for english, _ in names.values())
 
 
-def test_no_font_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_font_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("clipedu.data.emoji._FONTS", ())
     with pytest.raises(ClipEduError, match="apt install fonts-noto-color-emoji"):
         create_emoji(tmp_path / "emoji")
@@ -176,9 +176,9 @@ def test_drawn_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipedu.data.emoji.HELD_OUT", {"val": 2, "test": 3})
     create_emoji(tmp_path / "one")
     create_emoji(tmp_path / "two")
-    one, two = read_records(tmp_path / "one"), read_records(tmp_path / "two")
-    assert [record.split for record in one].count("test") == 3
-    assert [(r.captions, r.split) for r in one] == [(r.captions, r.split) for r in two]
-    assert len({record.image_path.read_bytes() for record in one}) == len(one)
+    first, second = read_records(tmp_path / "one"), read_records(tmp_path / "two")
+    assert [record.split for record in first].count("test") == 3
+    assert [(r.captions, r.split) for r in first] == [(r.captions, r.split) for r in second]
+    assert len({record.image_path.read_bytes() for record in first}) == len(first)
     with pytest.raises(ClipEduError, match="not empty"):
         create_emoji(tmp_path / "one")

@@ -1,7 +1,7 @@
-"""Nobody but the reader reaches JupyterLab.
+"""Only the reader can access JupyterLab.
 
-Pickles that run code and paths out of the data folder: test_faults.py. HTML in a caption: test_browser.py. Calls that
-run what lies in data (eval, pickle, a shell): ruff's rules S102 to S605.
+For pickles that run code and paths out of the data folder, see test_faults.py; for HTML in captions, test_browser.py.
+Ruff's rules S102 to S605 forbid calls that would execute data (eval, pickle, a shell).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Server:
     token: str
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-        """The status of the answer, and where it sends the reader."""
+        """The status of the response, and where it redirects to."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request(method, path, headers=headers)
         with connection.getresponse() as answer:
@@ -41,7 +41,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """JupyterLab, started by the very command of `make lab`, with no settings of the user's."""
+    """JupyterLab, started by the same command as `make lab`, without the user's settings."""
     home = tmp_path_factory.mktemp("home")
     folders = "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "JUPYTER"))}
@@ -58,13 +58,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _answering(process: subprocess.Popen[bytes], runtime: Path) -> Server:
-    """The server once it answers; it writes its port and its token into a file that only its user may read."""
+    """Wait until the server answers; it writes its port and token to a file that only its user may read."""
     while process.poll() is None:
         time.sleep(0.25)
         with suppress(OSError, StopIteration, ValueError):
             file = next(runtime.glob("jpserver-*.json"))
-            known = json.loads(file.read_text(encoding="utf-8"))
-            server = Server(process, known["port"], known["token"])
+            info = json.loads(file.read_text(encoding="utf-8"))
+            server = Server(process, info["port"], info["token"])
             if file.stat().st_mode & 0o077 == 0 and server.ask("/api")[0] == 200:
                 return server
     raise AssertionError("JupyterLab did not start")
@@ -79,14 +79,14 @@ def test_lab_listens_on_this_computer_only(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_lab_answers_its_reader_and_nobody_else(server: Server) -> None:
+def test_lab_answers_only_its_reader(server: Server) -> None:
     token = f"token {server.token}"
     assert server.ask("/api/contents", Authorization=token)[0] == 200
     for path in ("/api/contents", "/api/kernels", "/api/sessions", "/api/terminals"):
         assert server.ask(path)[0] == server.ask(path, Authorization="token 0123")[0] == 403, path
-    assert server.ask("/api/kernels", "POST")[0] == 403, "nobody else starts a kernel"
+    assert server.ask("/api/kernels", "POST")[0] == 403, "nobody else can start a kernel"
     for path in ("/lab", "/files/README.md"):
         assert "/login" in server.ask(path)[1], path
-    # A page of the web whose name leads to 127.0.0.1 (DNS rebinding) asks under its own name.
+    # A web page whose host name resolves to 127.0.0.1 (DNS rebinding) sends its own host name.
     assert server.ask("/api/contents", Host="evil.example", Authorization=token)[0] == 403
-    assert server.token not in " ".join(psutil.Process(server.process.pid).cmdline()), "other users see command lines"
+    assert server.token not in " ".join(psutil.Process(server.process.pid).cmdline()), "command lines are public"

@@ -1,4 +1,4 @@
-"""The tokenizer: both languages, the transformers convention, bad input; any input at all: see test_fuzz.py."""
+"""The tokenizer: both languages, the transformers convention, bad input. For arbitrary input: test_fuzz.py."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_words_and_characters() -> None:
     split = SimpleTokenizer.tokenize_text
     assert split("Don't STOP: the T-shirt's 2 dogs!") == ["dont", "stop", "the", "t", "shirts", "2", "dogs"]
     assert split("一个红色的圆,right?") == ["一", "个", "红", "色", "的", "圆", "right"]
-    assert split("3个ＡＢ圆") == ["3", "个", "ab", "圆"]  # full-width letters as Chinese keyboards give them
+    assert split("3个ＡＢ圆") == ["3", "个", "ab", "圆"]  # full-width letters, as typed on Chinese keyboards
     assert split(" ...!。") == []
 
 
@@ -40,15 +40,15 @@ def test_vocab_size_counts_the_special_tokens() -> None:
 
 
 def test_call_follows_transformers(tokenizer: SimpleTokenizer) -> None:
-    one = tokenizer("a red circle")
-    assert one["input_ids"].shape == one["attention_mask"].shape == (1, 77)
-    assert one["input_ids"].dtype == torch.int64
-    assert one["input_ids"][0, :5].tolist() == tokenizer.encode("a red circle")
-    assert one["attention_mask"].sum() == 5
-    two = tokenizer(["a", "a red circle"], padding="longest")
-    assert two["input_ids"].shape == (2, 5)
-    assert two["input_ids"][0].tolist() == [2, 4, 3, 0, 0]
-    assert two["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    single = tokenizer("a red circle")
+    assert single["input_ids"].shape == single["attention_mask"].shape == (1, 77)
+    assert single["input_ids"].dtype == torch.int64
+    assert single["input_ids"][0, :5].tolist() == tokenizer.encode("a red circle")
+    assert single["attention_mask"].sum() == 5
+    batch = tokenizer(["a", "a red circle"], padding="longest")
+    assert batch["input_ids"].shape == (2, 5)
+    assert batch["input_ids"][0].tolist() == [2, 4, 3, 0, 0]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert tokenizer(["a", "a a"], padding=False, return_tensors=None) == {
         "input_ids": [[2, 4, 3], [2, 4, 4, 3]],
         "attention_mask": [[1, 1, 1], [1, 1, 1, 1]],
@@ -71,7 +71,7 @@ def test_chinese_survives(tokenizer: SimpleTokenizer) -> None:
     assert tokenizer.decode(torch.tensor(tokenizer.encode("A red 圆 circle"))) == "a red圆circle"
 
 
-def test_before_build_vocab_it_is_an_error() -> None:
+def test_use_before_build_vocab_is_an_error() -> None:
     with pytest.raises(TokenizerError, match="build_vocab"):
         SimpleTokenizer()("a red circle")
 

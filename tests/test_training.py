@@ -1,4 +1,4 @@
-"""Training: it learns, stops on NaN, resumes exactly, and its parts do what their names say."""
+"""Training: it learns, stops on NaN and resumes exactly; and the parts it is made of."""
 
 import json
 import math
@@ -43,9 +43,9 @@ def run(
     return model, train(model, tokenizer, train_set, val_set, config, run_dir, **kwargs)
 
 
-def same_weights(one: CLIP, other: CLIP) -> bool:
-    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
-    return all(name == other_name and torch.equal(a, b) for (name, a), (other_name, b) in pairs)
+def same_weights(first: CLIP, second: CLIP) -> bool:
+    pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
+    return all(name == second_name and torch.equal(a, b) for (name, a), (second_name, b) in pairs)
 
 
 def test_overfits_32_pairs(tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ def test_overfits_32_pairs(tmp_path: Path) -> None:
 
 
 def test_equal_runs_give_equal_numbers(data_dir: Path) -> None:
-    (one, first), (other, second) = run(data_dir), run(data_dir)
-    assert same_weights(one, other)
-    for a, b in zip(first, second, strict=True):
+    (model, history), (same_model, same_history) = run(data_dir), run(data_dir)
+    assert same_weights(model, same_model)
+    for a, b in zip(history, same_history, strict=True):
         assert {**a, "train_seconds": 0} == {**b, "train_seconds": 0}
     different, _ = run(data_dir, replace(QUICK, seed=1))
-    assert not same_weights(one, different)
+    assert not same_weights(model, different)
 
 
 def test_history_and_callbacks(data_dir: Path, tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_history_and_callbacks(data_dir: Path, tmp_path: Path) -> None:
     assert history[0]["loss"] == pytest.approx(sum(record["loss"] for record in steps[:3]) / 3)
 
 
-def test_quiet_says_nothing(data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run(data_dir, replace(QUICK, epochs=1, batch_size=500), run_dir=tmp_path, quiet=True)
-    run(data_dir, replace(QUICK, epochs=1, batch_size=500), run_dir=tmp_path, quiet=True)  # goes on, with nothing left
+    run(data_dir, replace(QUICK, epochs=1, batch_size=500), run_dir=tmp_path, quiet=True)  # resumes; nothing left to do
     assert capfd.readouterr() == ("", "")
 
 
@@ -107,21 +107,21 @@ def test_a_step_by_hand(data_dir: Path) -> None:
     state = OptimizationState(
         sgd, make_scheduler(sgd, replace(QUICK, warmup=0), 10), GradScaler("cpu", enabled=False), torch.float32
     )
-    found = train_step(ours, state, images, tokens["input_ids"], tokens["attention_mask"], clip_norm=0.3)
+    loss_of_step = train_step(ours, state, images, tokens["input_ids"], tokens["attention_mask"], clip_norm=0.3)
     image_embedding, text_embedding = byhand(images, **tokens)
     logits = byhand.logit_scale.exp() * image_embedding @ text_embedding.T
     right = torch.arange(8)
     loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-    assert found == pytest.approx(loss.item(), rel=1e-5)
+    assert loss_of_step == pytest.approx(loss.item(), rel=1e-5)
     loss.backward()
     gradients = {name: p.grad for name, p in byhand.named_parameters() if p.grad is not None}
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
-    assert norm > 0.3, "else nothing would be clipped"
+    assert norm > 0.3, "otherwise nothing would be clipped"
     for name, parameter in byhand.named_parameters():
         parameter.data -= 0.5 * gradients[name] * 0.3 / norm
     byhand.logit_scale.data.clamp_(max=math.log(100))
-    for (name, one), other in zip(ours.named_parameters(), byhand.parameters(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4, msg=name)
+    for (name, actual), expected in zip(ours.named_parameters(), byhand.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
 class Stop(Exception):
@@ -137,15 +137,15 @@ def raise_at(step: int, error: type[BaseException]) -> Callback:
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 7, 9])
-def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(data_dir: Path, tmp_path: Path, step: int) -> None:
+def test_resumed_run_is_bit_for_bit_like_an_uninterrupted_one(data_dir: Path, tmp_path: Path, step: int) -> None:
     whole, history = run(data_dir, run_dir=tmp_path / "whole")
     with pytest.raises(Stop):
         run(data_dir, run_dir=tmp_path / "cut", callbacks=[raise_at(step, Stop)])
     resumed, rest = run(data_dir, run_dir=tmp_path / "cut")
     assert same_weights(whole, resumed)
     assert [record["loss"] for record in rest] == [record["loss"] for record in history]
-    one, other = (load_checkpoint(tmp_path / name / "checkpoints/final_model.pt") for name in ("whole", "cut"))
-    assert str(one["training"]["optimizer"]["state"][0]) == str(other["training"]["optimizer"]["state"][0])
+    expected, actual = (load_checkpoint(tmp_path / name / "checkpoints/final_model.pt") for name in ("whole", "cut"))
+    assert str(actual["training"]["optimizer"]["state"][0]) == str(expected["training"]["optimizer"]["state"][0])
     assert same_weights(load_model(tmp_path / "whole")[0], load_model(tmp_path / "cut")[0])
 
 
@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_what_was_finished(data_dir: Path, tmp_path: Path, capsys: 
 
 
 def test_ctrl_c_while_the_last_epoch_is_saved(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The epoch is not finished: whoever reads the history must not take the run for a whole one."""
+    """The epoch is not finished, and the history must not make the run look complete."""
 
     def save(path: Path, *content: Any) -> None:
         if path.name == "epoch_3.pt":
@@ -199,15 +199,15 @@ def test_files_of_a_run(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_not_trained_again(data_dir: Path, tmp_path: Path) -> None:
-    one, history = run(data_dir, run_dir=tmp_path)
+    model, history = run(data_dir, run_dir=tmp_path)
     steps: list[StepRecord] = []
-    other, again = run(data_dir, run_dir=tmp_path, callbacks=[Callback(steps.append)])
-    assert again == history
+    same_model, same_history = run(data_dir, run_dir=tmp_path, callbacks=[Callback(steps.append)])
+    assert same_history == history
     assert steps == []
-    assert same_weights(one, other)
+    assert same_weights(model, same_model)
 
 
-def test_other_settings_or_data_are_no_resumption(data_dir: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_settings_or_data_is_refused(data_dir: Path, tmp_path: Path) -> None:
     run(data_dir, run_dir=tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"lr .* -> 0\.002"):
         run(data_dir, replace(QUICK, lr=2e-3), run_dir=tmp_path / "run")
@@ -216,7 +216,7 @@ def test_other_settings_or_data_are_no_resumption(data_dir: Path, tmp_path: Path
         run(more, run_dir=tmp_path / "run")
 
 
-def test_nan_stops_the_run_and_spares_the_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+def test_nan_stops_the_run_and_leaves_the_checkpoint_intact(data_dir: Path, tmp_path: Path) -> None:
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer)
 
@@ -238,7 +238,7 @@ def test_one_pair_only(tmp_path: Path) -> None:
         run(data_dir)
 
 
-def test_batch_larger_than_the_split_is_reduced_with_a_word(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batch_larger_than_the_split_is_reduced_with_notice(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, history = run(data_dir, replace(QUICK, batch_size=500, epochs=1))
     assert history[0]["step"] == 1
     assert "24" in capsys.readouterr().out
@@ -286,7 +286,7 @@ def test_the_image_encoder_learns_at_its_own_rate() -> None:
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         assert rates[parameter] == pytest.approx(1e-4 if name.startswith("image_encoder") else 1e-3), name
-    assert groups[0]["lr"] == 1e-3, "the history tells the rate of all else"
+    assert groups[0]["lr"] == 1e-3, "the history records the rate of the other parameters"
 
 
 def test_schedule() -> None:
@@ -315,7 +315,7 @@ def test_precision_by_device() -> None:
 @pytest.mark.parametrize(
     "bad", [{"epochs": 0}, {"batch_size": 1}, {"lr": float("nan")}, {"lr": -1.0}, {"precision": "fp8"}, {"warmup": 1.0}]
 )
-def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
+def test_config_refuses_invalid_values(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainConfig(**bad)
 
@@ -328,9 +328,9 @@ def test_checkpoint_round_trip(data_dir: Path, tmp_path: Path) -> None:
     model = small_model(tokenizer)
     model.image_encoder.freeze()
     save_checkpoint(tmp_path / "model.pt", model, tokenizer, {"note": "x"})
-    loaded, words = load_model(tmp_path / "model.pt")
+    loaded, loaded_tokenizer = load_model(tmp_path / "model.pt")
     assert same_weights(model, loaded)
-    assert words.id_to_token == tokenizer.id_to_token
+    assert loaded_tokenizer.id_to_token == tokenizer.id_to_token
     assert (loaded.image_size, loaded.image_encoder.frozen, loaded.training) == (32, True, False)
     tokens = tokenizer("a red circle")
     torch.testing.assert_close(model.get_text_features(**tokens), loaded.get_text_features(**tokens), atol=0, rtol=0)
