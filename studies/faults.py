@@ -150,7 +150,7 @@ refuse(
             "a byte that is not UTF-8": GOOD.encode().replace(b"red", b"r\xe9d"),
             "trailing comma in a record": GOOD.replace("}", ",}").encode(),
             "cut in the middle": GOOD.encode()[: len(GOOD) // 2],
-            "quotes of Python": repr(records()).encode(),
+            "Python quotes": repr(records()).encode(),
             "comment": f"// pictures\n{GOOD}".encode(),
             "a record per line without a list": "\n".join(json.dumps(record) for record in records()).encode(),
             "written twice": (GOOD * 2).encode(),
@@ -162,7 +162,7 @@ refuse(
             "a number": 3,
             "a string": "[]",
             "null": b"null",
-            "records that are none": [*records(), "x", None],
+            "items that are not records": [*records(), "x", None],
             "a caption of 50 MB": lambda: records(text="long " * 10_000_000),
             # Around Python's recursion limit.
             **{f"nesting of {n}": GOOD.replace('"test"', "[" * n + "]" * n, 1).encode() for n in range(900, 1001, 20)},
@@ -197,11 +197,11 @@ accept(
     same_dataset,
     {
         "byte-order mark": dataset(GOOD.encode("utf-8-sig")),
-        "line ends of Windows": dataset(json.dumps(records(), indent=4).replace("\n", "\r\n").encode()),
-        "fields of others": dataset([record | {"id": 7, "size": {"w": 1e300}, "Text": None} for record in records()]),
+        "Windows line endings": dataset(json.dumps(records(), indent=4).replace("\n", "\r\n").encode()),
+        "unknown fields": dataset([record | {"id": 7, "size": {"w": 1e300}, "Text": None} for record in records()]),
     },
 )
-accept("dataset.json", same_recall, {"50 MB in a field of others": dataset(lambda: records(note="x" * 50_000_000))})
+accept("dataset.json", same_recall, {"50 MB in an unknown field": dataset(lambda: records(note="x" * 50_000_000))})
 
 CAPTION = CAPTIONS[0][0]
 accept(
@@ -219,7 +219,7 @@ accept(
                 chr(ord(letter) + 0xFEE0) if letter.isalpha() else letter for letter in CAPTION
             ),
             "capitals and punctuation": f"«{CAPTION.upper()}»!",
-            "of several lines": CAPTION.replace(" ", "\r\n\u2028"),
+            "on several lines": CAPTION.replace(" ", "\r\n\u2028"),
         }.items()
     },
 )
@@ -302,8 +302,8 @@ BROKEN: dict[str, Content] = {
     "zero bytes": bytes(500),
     "random bytes": np.random.default_rng(1).bytes(5000),
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>',
-    "signature of PNG only": PICTURES[1][:8],
-    "signature of JPEG only": b"\xff\xd8\xff\xe0\x00\x10JFIF",
+    "PNG signature only": PICTURES[1][:8],
+    "JPEG signature only": b"\xff\xd8\xff\xe0\x00\x10JFIF",
     "PNG without width": png(0, 32, 8, 2, zeros(32)),
     "PNG with a wrong checksum": PICTURES[1].replace(b"IDAT", b"IDAT\x00", 1),
     "PNG without pixels": png(32, 32, 8, 2, zeros(0)),
@@ -378,14 +378,14 @@ accept(
             "animated PNG": encoded(PHOTO, "PNG", **MOVING),
             "animated WebP": encoded(PHOTO, "WEBP", lossless=True, **MOVING),
             "animated GIF": encoded(PALETTE, "GIF", **MOVING),
-            "TIFF of several pages": encoded(PHOTO, "TIFF", **MOVING),
+            "multi-page TIFF": encoded(PHOTO, "TIFF", **MOVING),
             "palette": encoded(PALETTE),
             "16-bit colour": png(32, 32, 16, 2, rows(QUARTERS.astype(">u2") * 257)),
             "EXIF orientation 9, which does not exist": encoded(PHOTO, exif=tagged(9)),
             "broken EXIF": encoded(PHOTO, exif=b"Exif\0\0MM\0*garbage"),
             "broken ICC profile": encoded(PHOTO, icc_profile=b"not a profile"),
             "ICC profile that does not unpack": png(32, 32, 8, 2, rows(QUARTERS), chunk(b"iCCP", b"x\0\0garbage")),
-            "something after its end": encoded(PHOTO) + bytes(10_000),
+            "extra bytes after the end": encoded(PHOTO) + bytes(10_000),
             **{f"EXIF orientation {number}": encoded(TURNED[number], exif=tagged(number)) for number in STORED},
         }.items()
     },
@@ -655,13 +655,13 @@ CAPTION_FILES: dict[str, Content] = {
     "COCO: images are null": coco(None, []),
     "COCO: images are numbers": coco([1], []),
     "COCO: image without a name": coco([{"id": 1}], []),
-    "COCO: annotation of no image": coco([], [{"image_id": 1, "caption": "x"}]),
+    "COCO: annotation without an image": coco([], [{"image_id": 1, "caption": "x"}]),
     "COCO: annotation without a caption": coco(ONE_IMAGE, [{"image_id": 1}]),
     "COCO: caption of null": coco(ONE_IMAGE, [{"image_id": 1, "caption": None}]),
     "COCO: id that is a list": coco([{"id": [1], "file_name": "1.jpg"}], [{"image_id": [1], "caption": "x"}]),
     "caption of 50 MB": lambda: f"1.jpg#0\t{'long ' * 10_000_000}\n",
     "name of 5,000 characters": "x" * 5000 + ".jpg#0\ta cat\n",
-    "names that lead out of the folder": "../captions.jpg#0\ta cat\n../../etc.jpg#0\tx\n",
+    "names that point outside the folder": "../captions.jpg#0\ta cat\n../../etc.jpg#0\tx\n",
     "heading only": "image,caption\n",
 }
 refuse("caption files", IMPORT, " | ", {name: caption_file(content) for name, content in CAPTION_FILES.items()})
@@ -688,9 +688,9 @@ MARKED = {"1.jpg": ["a red\x85circle", "a\u2028circle"], "2.jpg": ["a blue\x0csq
 MARKED_LINES = "".join(f"{name}#{n}\t{text}\n" for name, texts in MARKED.items() for n, text in enumerate(texts))
 IMPORTED: dict[str, tuple[bytes | str, dict[str, list[str]]]] = {
     "byte-order mark": (b"\xef\xbb\xbf" + TOKENS.encode(), BOTH),
-    "line ends of Windows": (TOKENS.replace("\n", "\r\n"), BOTH),
+    "Windows line endings": (TOKENS.replace("\n", "\r\n"), BOTH),
     "blank lines and captions without a word": (f"\n{TOKENS}\n2.jpg#1\t...\n3.jpg#0\t。\n", BOTH),
-    "marks that Unicode takes for line ends": (MARKED_LINES, MARKED),
+    "characters that Unicode treats as line endings": (MARKED_LINES, MARKED),
     "commas and quotes": ('image,caption\n1.jpg,"a ""red"", round circle"\n', {"1.jpg": ['a "red", round circle']}),
     "half an emoji": (coco(ONE_IMAGE, [{"image_id": 1, "caption": "a \ud83d cat"}]), {"1.jpg": ["a \ud83d cat"]}),
 }
@@ -760,8 +760,8 @@ def parser_cases() -> Iterator[Case]:
 CASES += parser_cases()
 CASES += [
     refused("command lines", "unknown command", nothing, ("dance",), "dance"),
-    refused("command lines", "flag cut short", nothing, ("train", "--epo", "3"), "--epo"),
-    refused("command lines", "word too many", nothing, ("check", "this"), "this"),
+    refused("command lines", "abbreviated flag", nothing, ("train", "--epo", "3"), "--epo"),
+    refused("command lines", "an extra word", nothing, ("check", "this"), "this"),
     refused("command lines", "emoji into data", dataset(), ("create-dataset", "--kind", "emoji", "--out", "data")),
 ]  # fmt: skip
 

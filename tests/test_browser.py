@@ -44,9 +44,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-VISIBLE_BLOCKS = """([language, wanted]) => {
+VISIBLE_BLOCKS = """([language, count]) => {
     const blocks = [...document.querySelectorAll(`.jp-Notebook div[lang=${language}]`)]
-    return blocks.filter(block => getComputedStyle(block).display != "none").length == wanted
+    return blocks.filter(block => getComputedStyle(block).display != "none").length == count
 }"""
 # JupyterLab 4.6 shows an error as stderr.
 FINISHED = """last => [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]')].some(

@@ -279,7 +279,7 @@ CASES = [
             ("empty file", "", "cannot read the vocabulary vocab.json"),
             ("nested too deeply", "[" * 100_000, "cannot read the vocabulary"),
             ("a list", '["a", "b"]', "is damaged"),
-            ("words that are no strings", '{"vocab_size": 50, "words": ["a", 3]}', "list of strings"),
+            ("words that are not strings", '{"vocab_size": 50, "words": ["a", 3]}', "list of strings"),
             ("a word twice", '{"vocab_size": 50, "words": ["a", "b", "a"]}', "twice"),
             ("size too small for the words", '{"vocab_size": 6, "words": ["a", "b", "c"]}', "is too small for 3 words"),
             ("size too small for any word", '{"vocab_size": 4, "words": []}', "is damaged"),

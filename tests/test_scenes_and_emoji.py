@@ -115,10 +115,10 @@ def test_splits() -> None:
         meanings[split].append(scene.meaning)
         novel = [(thing.colour, thing.shape) in NOVEL_PAIRS for thing in scene.objects]
         assert all(novel) if split == "novel" else not any(novel)
-    assert {split: len(found) for split, found in meanings.items()} == SPLIT_SIZES
+    assert {split: len(scenes) for split, scenes in meanings.items()} == SPLIT_SIZES
     for split in ("val", "test", "novel"):
         assert len(set(meanings[split])) == len(meanings[split]), "recall would not be well defined"
-    pairs = {split: {meaning for meaning in found if len(meaning) == 2} for split, found in meanings.items()}
+    pairs = {split: {meaning for meaning in scenes if len(meaning) == 2} for split, scenes in meanings.items()}
     assert not pairs["train"] & (pairs["val"] | pairs["test"])
     assert not pairs["val"] & pairs["test"]
     assert len(NOVEL_PAIRS) == 12
@@ -133,7 +133,7 @@ def test_no_caption_twice_in_a_split_and_no_picture_twice(records: list[Record])
             owners = defaultdict(set)
             for index, text in enumerate(texts):
                 owners[text].add(index // 2)
-            assert all(len(found) == 1 for found in owners.values()), split
+            assert all(len(indices) == 1 for indices in owners.values()), split
     assert len({record.image_path.read_bytes() for record in records}) == len(records)
 
 
