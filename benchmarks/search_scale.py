@@ -99,7 +99,7 @@ def main() -> None:
     sizes = [1_000, 10_000, 100_000, 1_000_000]
     options = read_options(__doc__, sizes=sizes, queries=100, rounds=3, name="search_scale")
     if faiss is None:
-        print("exact search only; for approximate search, run: pip install 'clipedu[ann]' (faiss-cpu)")
+        print("exact search only; for approximate search, run: pip install -e '.[ann]' (faiss-cpu)")
     queries = draw_embeddings(options.queries, seed=2)
     measured = []
     for count in options.sizes:

@@ -1,7 +1,7 @@
 """clipedu: CLIP built from scratch, to be read alongside the notebooks that import it.
 
-The modules at this level, from `tokenizer` to `search`, are those that the notebooks teach. The code around them is
-in the packages `data`, `runs`, `commands` and `classroom`, and in `ground`, which all the others use.
+The modules at this level are the core of CLIP; the notebooks teach them one by one. The code around them is in the
+packages `data`, `runs`, `commands` and `classroom`, and in `ground`, which all the others use.
 """
 
 from clipedu.data.dataset import ImageTextDataset

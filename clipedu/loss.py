@@ -27,13 +27,13 @@ def contrastive_loss(
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
         caption_ids: `[B]` int64; rows with equal ids share a caption and are correct answers for each other, not false
             negatives: the loss adds up their probabilities (Miech et al. 2020, MIL-NCE). Spreading the targets evenly
-            over them instead would change nothing, see notebook 04.
-        hard_negatives: `[M, E]`, additional texts that belong to none of the images; they are wrong answers for
-            every image.
+            over them instead would give the plain loss, see notebook 04.
+        hard_negatives: `[M, E]`, embeddings of additional texts that belong to none of the images: wrong answers for
+            every image, those of its own process when `gather` is set.
         chunk_size: compute that many rows at a time, and again in the backward pass: memory B * chunk_size instead
             of B * B, same value and gradient.
-        gather: use the negatives of all processes (torch.distributed). Each process returns its own share; the mean
-            of the shares over processes is the loss of the whole batch, and the same holds for their gradients.
+        gather: use the negatives of all processes (torch.distributed), whose B must be equal. Each returns its own
+            share; the mean of the shares is the loss of the whole batch, and the same holds for their gradients.
 
     Returns:
         A float32 scalar with gradient.
@@ -76,7 +76,7 @@ def contrastive_loss(
 def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
     """Judge each image-text pair on its own: do the two belong together? (Zhai et al. 2023, SigLIP, section 3.2)
 
-    There is no softmax, so no pair depends on the rest of the batch. The bias starts near -10, since most pairs do not
+    There is no softmax, so no pair depends on the rest of the batch. Start the bias near -10, since most pairs do not
     belong together.
 
     Args:
@@ -108,7 +108,8 @@ def _check_shapes(
     """Raise ValueError if the shapes do not fit together: PyTorch would broadcast some of them silently."""
     shape = image_embedding.shape
     if text_embedding.shape != shape or len(shape) != 2 or not len(image_embedding):
-        raise ValueError(f"both embeddings must be [B, E], not {list(shape)} and {list(text_embedding.shape)}")
+        shapes = f"{list(shape)} and {list(text_embedding.shape)}"
+        raise ValueError(f"both embeddings must have the same shape [B, E] with B > 0, not {shapes}")
     fits = {
         "logit_scale": logit_scale.shape in ((), (1,)),
         "caption_ids [B]": caption_ids is None or caption_ids.shape == shape[:1],

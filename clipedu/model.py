@@ -84,7 +84,7 @@ class CLIP(nn.Module):
     def clamp_logit_scale(self) -> None:
         """Keep the scale within [1, 100]; call this after each optimizer step.
 
-        The upper limit is the paper's (section 2.5); a scale below 1 would only blur the cosines further.
+        The upper limit is the paper's (section 2.5); a scale below 1 would only flatten the softmax.
         """
         self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 

@@ -22,17 +22,17 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What determines a run besides model and data. The same config gives the same run.
+    """What determines a run besides model and data. The same config gives the same run on the same machine.
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pairs per step, over all processes together.
         lr: peak learning rate, reached after `warmup` (a fraction of all steps), then a cosine down to 0.
         image_lr_scale: the image encoder's learning rate relative to `lr`; a pretrained one may need less than 1.
-        weight_decay: of AdamW, on matrices only.
+        weight_decay: of AdamW, on weights with two or more dimensions other than position embeddings.
         clip_norm: the gradient's norm is clipped to this.
         image_size: side of the pictures in px.
-        seed: for the data order and dropout; the command line also passes it to the dataset, for the captions.
+        seed: for the data order and dropout; the command line also uses it for the weights and captions.
         device: `auto`, or a torch device name.
         precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where that is faster, else fp16 on CUDA, else fp32.
 
@@ -67,10 +67,16 @@ class TrainConfig:
                     f"{name}={value} 无效：应在 {least} 与 {most} 之间",
                     f"{name}={value} is invalid: it must be between {least} and {most}",
                 )
-        if self.precision not in PRECISIONS or not 0 <= self.warmup < 1:
+        if not 0 <= self.warmup < 1:
             raise ConfigError(
-                f"precision={self.precision!r} 或 warmup={self.warmup} 无效",
-                f"precision={self.precision!r} or warmup={self.warmup} is invalid",
+                f"warmup={self.warmup} 无效：应至少为 0，且小于 1",
+                f"warmup={self.warmup} is invalid: it must be at least 0 and less than 1",
+            )
+        if self.precision not in PRECISIONS:
+            choices = ", ".join(PRECISIONS)
+            raise ConfigError(
+                f"precision={self.precision!r} 无效；可选：{choices}",
+                f"precision={self.precision!r} is invalid; choose one of {choices}",
             )
 
 
@@ -115,7 +121,7 @@ class OptimizationState:
 
 
 def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
-    """AdamW without weight decay on biases, norms and `logit_scale` (chosen by shape) and on position embeddings.
+    """AdamW without weight decay on biases, norms, `logit_scale` (all chosen by shape) or position embeddings.
 
     The image encoder's learning rate is `config.image_lr_scale * config.lr`; all others learn at `config.lr`, which is
     also the rate of the first group.

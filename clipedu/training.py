@@ -40,7 +40,7 @@ class Callback:
 
     Attributes:
         on_step: called after every step.
-        on_epoch: called after every epoch, once its checkpoint is on disk.
+        on_epoch: called after every epoch, once its checkpoint (if there is a `run_dir`) is on disk.
     """
 
     on_step: Callable[[StepRecord], None] = _ignore
@@ -69,7 +69,7 @@ def train_step(
         parallel: the same model, wrapped to train in several processes.
 
     Returns:
-        The loss before the step, averaged over processes. If it is not finite, nothing was changed.
+        The loss before the step, averaged over processes. If it is not finite, no parameter was changed.
     """
     with torch.autocast(images.device.type, state.precision, enabled=state.precision != torch.float32):
         image_embedding, text_embedding = (parallel or model)(images, input_ids, attention_mask)
@@ -105,12 +105,12 @@ def train(
 
     With a `run_dir`, the state after every epoch is kept in `run_dir/checkpoints` (the newest `epoch_N.pt`,
     `best_model.pt` by recall on `val_set` or else by loss, `final_model.pt`) and the history in
-    `run_dir/history.json`. A run that was interrupted at any moment resumes from there and ends with the same
-    weights, bit for bit on the CPU, as one that was not.
+    `run_dir/history.json`. A run that was interrupted at any moment resumes after its last finished epoch
+    and ends with the same weights, bit for bit on the CPU, as one that was not.
 
     Args:
         callbacks: called after every step and after every epoch.
-        quiet: print nothing and show no progress bar.
+        quiet: print nothing and show no bar of the training steps.
 
     Raises:
         TrainingError: fewer than two pairs, or a loss or weights that are not finite (the last good checkpoint stays).
@@ -126,8 +126,8 @@ def train(
     if batch_size != config.batch_size:
         pairs = len(train_set)
         report(
-            f"批次 {config.batch_size} 改为 {batch_size}（共 {pairs} 对）| "
-            f"batch size {config.batch_size} becomes {batch_size} ({pairs} pairs)"
+            f"批次大小 {config.batch_size} 改为 {batch_size}（共 {pairs} 对）| "
+            f"batch size reduced from {config.batch_size} to {batch_size} ({pairs} pairs)"
         )
     images, val_images = _open_inputs(model, train_set, val_set)
     parallel = DistributedDataParallel(model) if processes > 1 else None
@@ -138,7 +138,7 @@ def train(
     with only_writer(folder) if folder and rank == 0 else nullcontext():
         history = resume(folder, model, state, identity, config.epochs) if folder else []
         if history:
-            report(f"从第 {len(history)} 轮之后继续 | resuming after epoch {len(history)} ({folder})")
+            report(f"从第 {len(history)} 轮之后继续（{folder}）| resuming after epoch {len(history)} ({folder})")
         try:
             for epoch in range(len(history) + 1, config.epochs + 1):
                 start = time.perf_counter()
@@ -251,8 +251,8 @@ def fitting_batch_size(pairs: int, wanted: int, processes: int = 1) -> int:
     """
     if min(pairs, wanted) < 2 * processes:
         raise TrainingError(
-            f"训练集只有 {pairs} 对，批次为 {wanted}：对比学习每个进程至少需要两对（没有负样本，损失恒为 0）",
-            f"only {pairs} training pairs, in batches of {wanted}: contrastive learning needs two per process "
+            f"训练集有 {pairs} 对，批次大小为 {wanted}：对比学习每个进程至少需要两对（没有负样本，损失恒为 0）",
+            f"{pairs} training pairs, in batches of {wanted}: contrastive learning needs two per process "
             "(without negatives the loss is always 0)",
         )
     return min(wanted, pairs) // processes * processes

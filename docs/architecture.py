@@ -38,7 +38,7 @@ ROOMS = {
     "model": Room("CLIP：投射到同一空间", "CLIP: one shared space", "03"),
     "embedding": Room("嵌入与特征缓存", "embeddings, cached features"),
     "optimization": Room("设置、学习率、精度", "settings, schedule, precision", "05"),
-    "search": Room("用句子找图", "find pictures by a sentence"),
+    "search": Room("用句子找图", "find pictures from a sentence"),
     "evaluation": Room("召回率、零样本", "recall, zero-shot", "06"),
     "runs": Room("检查点、续训、训练记录", "checkpoints, resuming, history"),
     "training": Room("训练循环", "the training loop", "05"),
@@ -268,7 +268,10 @@ def legend() -> list[str]:
         (68, "讲解的模块 · taught module"),
         (298, "包 · package"),
         (443, "对应的笔记本 · its notebook"),
-        (646, "导入；能由其他箭头推出的不画 · imports; implied arrows are left out"),
+        (
+            646,
+            "导入；可由其他箭头推出的、指向 ground/ 的不画 · imports; implied ones and those of ground/ are not drawn",
+        ),
     ]
     title = f'<text class="title" x="{WIDTH // 2}" y="34">clipedu/ · 只从上往下导入 · imports only go down</text>'
     style = 'class="english" style="text-anchor: start"'

@@ -176,7 +176,7 @@ class Dashboard(_WithView):
             self._follow(name, losses, self.run(**settings))
             outcome = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "一步也没有运行 · no steps run"
         except KeyboardInterrupt:
-            outcome = f"已停止 · stopped at step {len(losses)}"
+            outcome = f"已停止于第 {len(losses)} 步 · stopped at step {len(losses)}"
         except ClipEduError as error:
             outcome = str(error)
         except Exception as error:  # otherwise it would only reach the log

@@ -12,7 +12,7 @@ from clipedu.ground.errors import ConfigError
 from clipedu.optimization import PRECISIONS, TrainConfig
 
 # Each flag's default, and what differs with --freeze-image-encoder: steps are cheap then, so more epochs and larger
-# batches pay off; only the text side learns, which overfits sooner, so it gets more dropout and decay.
+# batches pay off; only the text side and the projections learn, which overfit sooner, so more dropout and decay.
 DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dropout": 0.1}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
@@ -26,7 +26,7 @@ _HELP = {
     "image_size": "px",
     "embedding_dim": "共享空间的维数 | dimension of the shared space",
     "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
-    "dropout": "文本编码器 | of the text encoder",
+    "dropout": "文本编码器的 | of the text encoder",
 }
 
 
@@ -85,22 +85,22 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--pooling", choices=POOLINGS, default="mean", help="句向量的取法 | how to pool the sentence vector"
     )
-    for name, kind in {
-        **get_type_hints(TrainConfig),
-        "embedding_dim": int,
-        "text_layers": int,
-        "dropout": float,
-    }.items():
+    model_flags = {"embedding_dim": int, "text_layers": int, "dropout": float}
+    for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
-        defaults = " / --freeze-image-encoder: ".join(dict.fromkeys(str(d[name]) for d in (DEFAULTS, FROZEN_DEFAULTS)))
+        default, frozen = DEFAULTS[name], FROZEN_DEFAULTS[name]
+        note = f"{default}" if frozen == default else f"{default}; {frozen} with --freeze-image-encoder"
         sub.add_argument(
             f"--{name.replace('_', '-')}",
             type=kind,
             choices=PRECISIONS if name == "precision" else None,
-            help=f"{_HELP.get(name, '')} ({defaults})".strip(),
+            help=f"{_HELP.get(name, '')} (default: {note})".strip(),
         )
     sub.add_argument(
-        "--resume", choices=("auto", "never"), default="auto", help="never：不继续已有的训练 | refuse to resume"
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="never：已有训练时报错 | never: refuse if there is a run",
     )
     sub.add_argument(
         "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | discard the existing run and start over"
@@ -129,7 +129,7 @@ def _add_search(sub: argparse.ArgumentParser) -> None:
 def _add_import(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, required=True, help="数据文件夹，图片在其 images/ 下 | folder with images/")
     sub.add_argument("--english", type=Path, help="captions.txt, *.token.txt, results.csv, captions_*.json")
-    sub.add_argument("--chinese", type=Path)
+    sub.add_argument("--chinese", type=Path, help="同上，中文 | likewise, in Chinese")
     for split in ("train", "val", "test"):
         sub.add_argument(f"--{split}", type=Path, help="每行一个图片名 | one picture name per line")
 

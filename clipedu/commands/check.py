@@ -77,7 +77,7 @@ def _sample_data(data_dir: Path) -> Finding:
     try:
         return Finding("sample_data", True, f"{len(read_records(data_dir))} pictures in {data_dir}")
     except DatasetError as error:
-        return Finding("sample_data", False, error.en or str(error), f"请运行 {remedy}", f"run: {remedy}")
+        return Finding("sample_data", False, str(error), f"请运行 {remedy}", f"run: {remedy}")
 
 
 def _cjk_font() -> Finding:
@@ -86,7 +86,7 @@ def _cjk_font() -> Finding:
         "Chinese font",
         font is not None,
         font or "-",
-        "请安装中文字体，如 apt install fonts-wqy-microhei（没有它，图中的汉字会变成编号）",
+        "请安装中文字体，如 apt install fonts-wqy-microhei（没有它，图中含汉字的标签会变成 #1 这样的序号）",
         "install a Chinese font, such as: apt install fonts-wqy-microhei (without one, figures show numbers)",
     )
 

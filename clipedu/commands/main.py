@@ -118,7 +118,10 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
     except PretrainedWeightsUnavailable as error:
         if options.pretrained == "require" or options.freeze_image_encoder:
             raise
-        say(f"注意：{error.zh} 现改为从零训练。| note: {error.en}. Training from scratch instead (--pretrained auto)")
+        say(
+            f"注意：现改为从零训练（--pretrained auto）。原因：{error.zh} | "
+            f"note: training from scratch instead (--pretrained auto): {error.en}"
+        )
         image_encoder = ImageEncoder(options.image_encoder, pretrained=False)
     if options.freeze_image_encoder:
         if not pretrained:
@@ -138,7 +141,7 @@ def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset 
     try:
         return ImageTextDataset(options.data_dir, split, options.language)
     except MissingSplitError:
-        say(f"没有 {split} 划分 | {options.data_dir} has no split {split!r}")
+        say(f"{options.data_dir} 没有 {split} 划分 | {options.data_dir} has no split {split!r}")
         return None
 
 

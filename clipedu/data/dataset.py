@@ -51,7 +51,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         seed: determines, together with the epoch, which caption of a picture is drawn.
 
     Raises:
-        DatasetError: all faults in dataset.json and its pictures, in one report.
+        DatasetError: the faults in dataset.json in one report; or no captions in `language`.
         ValueError: an unknown `language`.
     """
 
@@ -82,9 +82,10 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
             if missing:
                 raise DatasetError(
                     f"{data_dir}/dataset.json：{len(missing)} 条记录没有 {TEXT_FIELDS[code]}（如 {missing[0]}），"
-                    f"不能用 language={language!r}",
+                    f"不能用 language={language!r}：请换一种语言（--language），或补上它们",
                     f"{data_dir}/dataset.json: {len(missing)} records have no {TEXT_FIELDS[code]} "
-                    f"(such as {missing[0]}), so language={language!r} cannot be used",
+                    f"(such as {missing[0]}), so language={language!r} cannot be used: choose another language "
+                    "(--language) or add them",
                 )
 
     def __len__(self) -> int:
@@ -128,7 +129,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         Args:
             images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.
             batch_size: over all processes together, a multiple of `processes`; `rank` gets its share of each batch.
-            epoch, seed: determine the order.
+            epoch: determines the order together with `seed`, and the captions together with the dataset's own seed.
+            seed: see `epoch`.
         """
         self.set_epoch(epoch)
         share = batch_size // processes

@@ -88,7 +88,7 @@ def create_emoji(out: Path, seed: int = 0) -> None:
     """Draw this computer's emoji into the new folder `out`: images/*.png and dataset.json, split by emoji."""
     if not features.check("raqm"):
         raise ClipEduError(
-            "Pillow 缺少 Raqm 排版，无法绘制组合表情。Debian/Ubuntu：apt install libfribidi0；其他系统请重装 Pillow",
+            "Pillow 缺少 Raqm 排版支持，无法绘制组合表情。Debian/Ubuntu：apt install libfribidi0；其他请重装 Pillow",
             "Pillow lacks Raqm layout, which emoji sequences need. Debian/Ubuntu: apt install libfribidi0; "
             "on other systems reinstall Pillow",
         )

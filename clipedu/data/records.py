@@ -123,7 +123,7 @@ def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, s
         return []
     for text in texts:
         if len(text) > MAX_CAPTION:
-            fault(name, f"说明文字有 {len(text)} 个字符，太长", f"a caption of {len(text):,} characters is too long")
+            fault(name, f"说明文字有 {len(text):,} 个字符，太长", f"a caption of {len(text):,} characters is too long")
         elif not SimpleTokenizer.tokenize_text(text):
             fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} has no words")
     return texts
@@ -147,7 +147,11 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
         fault("image_path", error.zh, error.en)
         return None
     except Image.DecompressionBombError:
-        fault("image_path", f"{value!r} 太大", f"{value!r} is too large: more than {MAX_PIXELS:,} pixels")
+        fault(
+            "image_path",
+            f"{value!r} 太大：超过 {MAX_PIXELS:,} 像素",
+            f"{value!r} has more than {MAX_PIXELS:,} pixels: too large",
+        )
         return None
     except Exception as error:  # each format's decoder fails on damaged bytes in its own way
         fault(
@@ -155,6 +159,10 @@ def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], N
         )
         return None
     if width * height > MAX_PIXELS:
-        fault("image_path", f"{value!r} 太大：{width} x {height}", f"{value!r} is too large: {width} x {height} pixels")
+        fault(
+            "image_path",
+            f"{value!r} 太大：{width} x {height} 像素",
+            f"{value!r} is too large: {width} x {height} pixels",
+        )
         return None
     return path

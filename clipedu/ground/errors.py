@@ -57,4 +57,4 @@ def fault_report(path: Path, faults: Sequence[str]) -> DatasetError:
     lines = "".join(f"\n  {fault}" for fault in faults[:_FAULTS_SHOWN])
     if len(faults) > _FAULTS_SHOWN:
         lines += f"\n  … +{len(faults) - _FAULTS_SHOWN}"
-    return DatasetError(f"{path} 有 {len(faults)} 处错误", f"{len(faults)} faults, fix or remove them:{lines}")
+    return DatasetError(f"{path} 有 {len(faults)} 处错误，请改正", f"{len(faults)} faults, fix or remove them:{lines}")

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from clipedu.classroom.checks.framework import Answer, exercise
 
 AXIS = (
-    "softmax 沿了列（dim=0）：图像是行，用 dim=1\nthe softmax runs down the columns (dim=0): images are rows, use dim=1"
+    "softmax 算在列上了（dim=0）：图像是行，应沿 dim=1\n"
+    "the softmax runs down the columns (dim=0): images are rows, use dim=1"
 )
 
 
@@ -47,7 +48,7 @@ def row_loss(answer: Answer) -> None:
 @exercise(
     sign="符号反了：正样本的余弦变大，损失应当变小，所以对角线是负的\n"
     "the sign is reversed: the loss falls as a positive's cosine grows, so the diagonal is negative",
-    positives="正样本没有减 1：这样所有的余弦都会被推开\n"
+    positives="正样本没有减 1：这样所有的余弦都会被压低\n"
     "subtract 1 for the positives: without it, every cosine is pushed down",
     axis=AXIS,
     mean="没有除以 N：损失是各行的平均\nnot divided by N: the loss is the mean over the rows",

@@ -16,10 +16,10 @@ from clipedu.classroom.checks.groups import MESSAGES, settings_by_name
     integers="num_batches_tracked 是整数，只数批次，不是权重：应略过（w.is_floating_point()）\n"
     "num_batches_tracked is an integer that counts batches, not a weight: skip it (w.is_floating_point())",
     names="字典的键应是 {wanted}，得到 {found}\nthe dict's keys should be {wanted}, not {found}",
-    not_one_number="每个张量应得一个数，得到的是 {kind}：用 .norm() 而不是逐个元素\n"
+    not_one_number="每个张量应得一个数，得到的是 {kind}：用 .norm()，不要逐元素运算\n"
     "each tensor should give one number, not {kind}: use .norm(), not element-wise operations",
     absolute="这是绝对的变化：还要除以 before 的长度\nthis is the absolute change: divide by the norm before training",
-    new_norm="除以了训练之后的长度：应除以出发时（before）的\n"
+    new_norm="除以了训练之后的长度：应除以训练前（before）的\n"
     "divided by the norm after training: divide by the norm before training (before)",
     difference_of_norms="这是两个长度之差：先相减，再求长度，否则只改变方向时看不出来\n"
     "this is the difference of two norms, which misses a change of direction: subtract first, then take the norm",
@@ -81,9 +81,9 @@ class _Small(nn.Module):
     one_rate="所有参数的学习率都一样：图像编码器应是 lr * scale\n"
     "all parameters have the same learning rate: the image encoder needs lr * scale",
     divided="图像编码器的学习率除以了 scale：应当相乘\nthe image encoder's rate is divided by scale: multiply instead",
-    swapped="反了：变慢的是文本一边，应是图像编码器\n"
+    swapped="反了：学习率调低的是文本一侧，应是图像编码器\n"
     "swapped: the image encoder should get the lower rate, not the text side",
-    projection="image_projection 不属于编码器：它从零开始，应用 lr\n"
+    projection="image_projection 不属于编码器：它从零开始，应使用 lr\n"
     "image_projection is not part of the encoder: it starts from scratch and needs lr",
     value="图像编码器应是 {slow}，其余都是 {lr}；得到 {found}\n"
     "the image encoder needs {slow}, all others {lr}; got {found}",

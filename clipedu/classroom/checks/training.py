@@ -150,7 +150,7 @@ class _RecordingSGD(SGD):
     no_step="没有 optimizer.step()：权重没有更新\noptimizer.step() is missing: the weights never change",
     step_first="optimizer.step() 在 backward 之前：用的是上一步的梯度\n"
     "optimizer.step() comes before backward: it uses the previous step's gradient",
-    erased="zero_grad 在 backward 与 step 之间：刚算好的梯度被清掉了，模型永远停在 ln N\n"
+    erased="zero_grad 在 backward 与 step 之间：刚算好的梯度被清掉了，损失永远停在 ln N\n"
     "zero_grad between backward and step erases the new gradient: the loss stays at ln N forever",
     zero_grad="没有清掉上一步的梯度：backward 会加在旧梯度上；先调用 optimizer.zero_grad()\n"
     "backward adds to the gradient left over from the previous step: call optimizer.zero_grad() first",
