@@ -270,7 +270,7 @@ def legend() -> list[str]:
         (443, "对应的笔记本 · its notebook"),
         (
             646,
-            "导入；可由其他箭头推出的、指向 ground/ 的不画 · imports; implied ones and those of ground/ are not drawn",
+            "导入；能由其他箭头推出的不画 · imports; implied arrows are left out",
         ),
     ]
     title = f'<text class="title" x="{WIDTH // 2}" y="34">clipedu/ · 只从上往下导入 · imports only go down</text>'
