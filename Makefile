@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 LAB_FLAGS ?=
 
-.PHONY: setup lab quick test lint notebooks bench studies versions clean
+.PHONY: setup lab quick unit test lint notebooks bench studies versions clean
 
 setup: $(VENV)/.ready
 
@@ -42,7 +42,11 @@ test: $(VENV)/.ready-test
 	$(PYTEST) $(firstword $(NOTEBOOKS))
 	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests $(wordlist 2, 99, $(NOTEBOOKS))
 
-quick: lint
+# Both at once: mypy has a single process.
+quick: $(VENV)/.ready-test
+	@$(MAKE) --no-print-directory -j2 lint unit
+
+unit: $(VENV)/.ready-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' tests
 
 lint: $(VENV)/.ready-test
