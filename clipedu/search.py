@@ -7,13 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clipedu.data.pictures import broken_pictures
+from clipedu.data.pictures import broken_pictures, find_pictures
 from clipedu.embedding import embed_images, embed_texts, frozen_features
 from clipedu.ground.errors import DatasetError
 from clipedu.model import CLIP
 from clipedu.tokenizer import SimpleTokenizer
-
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def readable_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     """The folder's pictures sorted by path, and those left out because they are damaged."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} 不是文件夹", f"{folder} is not a folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    paths = find_pictures(folder)
     broken = broken_pictures(paths)
     good = [path for path in paths if path not in broken]
     if not good:

@@ -21,6 +21,7 @@ from clipedu.runs.history import EpochRecord
 from clipedu.search import Hit
 from clipedu.tokenizer import SimpleTokenizer
 
+_NAMED = 5  # examples in a line about what was left out
 MAX_DRAWN = 300  # matplotlib's pictures are at most 65,536 px long
 
 
@@ -57,6 +58,20 @@ def _best(similarity: Tensor, names: Sequence[str], top: int = 3) -> list[str]:
         f"    {value:+.3f}  {names[index]}"
         for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
+
+
+def describe_left_out(left_out: Mapping[str, Sequence[str]], file: Path) -> str:
+    """What was left out, a line for each reason (in both languages) with a few names; many are listed in `file`."""
+    lines = []
+    for reason, names in left_out.items():
+        some = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+        lines.append(f"略去 | left out: {len(names):,}  {reason}: {some}")
+    if any(len(names) > _NAMED for names in left_out.values()):
+        with whole_file(file) as temporary:
+            listed = [f"{reason}: {name}\n" for reason, names in left_out.items() for name in names]
+            temporary.write_text("".join(listed), encoding="utf-8", errors="backslashreplace")
+        lines.append(f"完整清单 | the whole list: {file}")
+    return "\n".join(lines)
 
 
 def plot_training_curve(history: Sequence[EpochRecord], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 from clipedu.ground.errors import DatasetError
 
 MAX_PIXELS = 100_000_000  # a larger picture is a mistake or an attack
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
 IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN leaves bf16 gradients unwritten
 
 
@@ -53,6 +56,22 @@ def load_pixels(path: Path, size: int) -> Tensor:
     """The picture scaled and centre-cropped to uint8 `[3, size, size]`; DatasetError as for `load_image`."""
     square = ImageOps.fit(load_image(path, size), (size, size), method=Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The pictures in `folder` and its sub-folders, sorted by path, without the thumbnails that systems keep there.
+
+    A file counts as a picture by its ending; links to other folders are not followed.
+    """
+    paths = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS]
+        paths += [
+            Path(where, name)
+            for name in files
+            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("._")  # macOS's shadow files
+        ]
+    return sorted(paths)
 
 
 def broken_pictures(paths: Sequence[Path]) -> dict[Path, DatasetError]:

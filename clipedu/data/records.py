@@ -19,6 +19,11 @@ from clipedu.tokenizer import SimpleTokenizer
 LANGUAGES = ("en", "zh")
 TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
 MAX_CAPTION = 100_000  # characters; anything longer is a whole file in the wrong place
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),  # restval: Karpathy's COCO, used for training
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 
 
@@ -41,6 +46,11 @@ def languages(language: str) -> tuple[str, ...]:
     if language not in (*LANGUAGES, "both"):
         raise ValueError(f"language must be 'en', 'zh' or 'both', not {language!r}")
     return LANGUAGES if language == "both" else (language,)
+
+
+def split_name(text: str) -> str:
+    """`train`, `val` or `test` for the usual names of these (`Train`, `validation`, `dev` ...); others stay as is."""
+    return _SPLITS.get(text.strip().lower(), text.strip())
 
 
 def read_records(data_dir: Path) -> list[Record]:
