@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.dataset import ImageTextDataset, caption_ids
 from clipedu.data.loading import Pictures
 from clipedu.data.records import languages
 from clipedu.embedding import embed_images, embed_texts, model_inputs
@@ -19,7 +19,9 @@ Scores = dict[str, dict[str, float]]
 TEMPLATES = {"en": ("{}", "a {}"), "zh": ("{}", "一个{}")}
 
 
-def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+def recall_at_k(
+    similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (1, 5, 10), caption_ids: Tensor | None = None
+) -> dict[str, float]:
     """Share of queries whose correct answer ranks among the first k.
 
     An image may have several captions: image -> text is correct if any of them ranks within k, and text -> image
@@ -30,12 +32,13 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
         similarity: `[I, T]`.
         text_to_image: `[T]` int64, the index of each text's image; every image has at least one text.
         ks: ranks to report.
+        caption_ids: `[T]` int64; texts with equal ids are one caption of several images, all of them correct answers.
 
     Returns:
         `i2t_R@k` and `t2i_R@k` as fractions.
 
     Raises:
-        ValueError: `similarity` or `text_to_image` is not as described above.
+        ValueError: an argument is not as described above.
     """
     images, texts = similarity.shape if similarity.ndim == 2 else (0, 0)
     fits = images > 0 and similarity.is_floating_point() and text_to_image.dtype == torch.int64
@@ -44,11 +47,19 @@ def recall_at_k(similarity: Tensor, text_to_image: Tensor, ks: Sequence[int] = (
             "similarity must be floats [I, T]; text_to_image must be int64 [T] with the index of each text's image, "
             "and every image must have a text"
         )
-    own = text_to_image == torch.arange(images)[:, None]  # (I, T)
-    best_own = similarity.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
-    image_rank = (~(similarity < best_own) & ~own).sum(dim=1)  # how many captions of other images are at least as near
-    right = similarity[text_to_image, torch.arange(texts)]
-    text_rank = (~(similarity < right)).sum(dim=0) - 1  # minus itself
+    caption = torch.arange(texts)  # the number of each text's caption
+    if caption_ids is not None:
+        if caption_ids.shape != (texts,):
+            raise ValueError(f"caption_ids must be int64 [T], not {list(caption_ids.shape)}")
+        caption = caption_ids.unique(return_inverse=True)[1]
+        first = torch.full((int(caption.max()) + 1,), texts).scatter_reduce(0, caption, torch.arange(texts), "amin")
+        similarity = similarity[:, first]
+    belongs = torch.zeros(similarity.shape, dtype=torch.bool)
+    belongs[text_to_image, caption] = True
+    own = similarity.masked_fill(~belongs, -torch.inf)
+    # How many wrong answers are at least as near as the nearest right one?
+    image_rank = (~(similarity < own.amax(dim=1, keepdim=True)) & ~belongs).sum(dim=1)
+    text_rank = (~(similarity < own.amax(dim=0, keepdim=True)) & ~belongs).sum(dim=0)
     recall = {f"i2t_R@{k}": (image_rank < k).float().mean().item() for k in ks}
     return recall | {f"t2i_R@{k}": (text_rank < k).float().mean().item() for k in ks}
 
@@ -85,15 +96,18 @@ def evaluate(
     """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
 
     Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`, beside
-    `zero_shot_chance`. All values are fractions. `images` is the result of `model_inputs`, if already computed.
+    `zero_shot_chance`. All values are fractions. Captions that read the same to the tokenizer are one caption, and
+    each of their pictures is a correct answer, as in the loss; a picture without a caption in a language takes no part
+    in its recall. `images` is the result of `model_inputs`, if already computed.
     """
     images = model_inputs(model, dataset) if images is None else images
     image_embedding = embed_images(model, images)
     scores: Scores = {}
     for language in languages(dataset.language):
         texts, text_to_image = dataset.all_captions(language)
-        similarity = compute_similarity(image_embedding, embed_texts(model, tokenizer, texts))
-        scores[language] = recall_at_k(similarity, text_to_image)
+        described, text_to_image = text_to_image.unique(return_inverse=True)
+        similarity = compute_similarity(image_embedding[described], embed_texts(model, tokenizer, texts))
+        scores[language] = recall_at_k(similarity, text_to_image, caption_ids=caption_ids(texts))
         scores[language] |= _zero_shot_scores(model, tokenizer, dataset, image_embedding, language)
     return scores
 

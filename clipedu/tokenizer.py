@@ -77,6 +77,10 @@ class SimpleTokenizer:
         text = _APOSTROPHES.sub("", text)
         return _TOKEN.findall(unicodedata.normalize("NFKC", text))  # again: neighbours may now form one letter
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of `text` that are not in the vocabulary, each once: all of them become the same `[UNK]`."""
+        return [word for word in dict.fromkeys(self.tokenize_text(text)) if word not in self.token_to_id]
+
     def encode(self, text: str) -> list[int]:
         """`[CLS] words [SEP]` as ids, without padding or truncation."""
         if not self.id_to_token:

@@ -171,7 +171,7 @@ def train(
                         record["val"] = evaluate(model, tokenizer, val_set, val_images)
                     if folder:
                         save_epoch(folder, model, tokenizer, state, [*history, record], identity, config.epochs)
-                    report(describe(record, config.epochs))
+                    report(describe(record, config.epochs, batch_size))
                 history.append(record)  # only after saving: Ctrl-C may come in between
                 if processes > 1:
                     dist.barrier()

@@ -24,6 +24,42 @@ def test_by_hand() -> None:
     }  # fmt: skip
 
 
+def test_equal_captions_are_one_caption_of_several_images() -> None:
+    #                             "cat"  "cat"  "dog"  "a dog" "bird"
+    similarity = torch.tensor([[0.90, 0.90, 0.20, 0.10, 0.95],
+                               [0.80, 0.80, 0.30, 0.20, 0.10],
+                               [0.30, 0.30, 0.70, 0.10, 0.20],
+                               [0.10, 0.10, 0.40, 0.30, 0.20]])  # fmt: skip
+    text_to_image, ids = torch.tensor([0, 1, 2, 3, 3]), torch.tensor([-7, -7, 4, 5, 6])
+    scores = recall_at_k(similarity, text_to_image, ks=(1, 2), caption_ids=ids)
+    # Images 1 and 2 are found at once; image 0 is nearer to "bird", image 3 to "dog".
+    assert (scores["i2t_R@1"], scores["i2t_R@2"]) == (0.5, 1.0)
+    # Of the four captions, "cat" finds image 0, "dog" image 2, "a dog" image 3; "bird" finds image 0, and image 2 ties.
+    assert (scores["t2i_R@1"], scores["t2i_R@2"]) == (0.75, 0.75)
+    assert recall_at_k(similarity, text_to_image, caption_ids=torch.arange(5)) == recall_at_k(similarity, text_to_image)
+    with pytest.raises(ValueError, match="caption_ids"):
+        recall_at_k(similarity, text_to_image, caption_ids=ids[:3])
+
+
+def test_a_perfect_model_on_class_names_scores_one() -> None:
+    kinds = torch.arange(240) % 12  # 12 captions, each of 20 images
+    similarity = (kinds[:, None] == kinds).float()
+    assert set(recall_at_k(similarity, torch.arange(240), caption_ids=kinds).values()) == {1.0}
+    assert recall_at_k(similarity, torch.arange(240))["i2t_R@10"] == 0, "without knowing that captions are equal"
+
+
+def test_pictures_without_a_caption_in_a_language_take_no_part_in_its_recall(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    both = ImageTextDataset(data_dir, "test", "both")
+    expected = evaluate(model, tokenizer, both.subset(5))["zh"]
+    for record in both.records[5:]:
+        record.captions["zh"].clear()
+    scores = evaluate(model, tokenizer, both)
+    assert scores["zh"] == expected
+    assert scores["en"] == evaluate(model, tokenizer, ImageTextDataset(data_dir, "test"))["en"]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
 def test_collapse_scores_nothing(value: float) -> None:
     scores = recall_at_k(torch.full((20, 40), value), torch.arange(20).repeat(2))

@@ -106,6 +106,21 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | discard the existing run and start over"
     )
     sub.add_argument("--test-only", action="store_true", help="不训练，只测试 | do not train, only test")
+    _add_reading(sub)
+
+
+def _add_reading(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="略过不存在或打不开的图片 | leave out pictures that are missing or cannot be opened",
+    )
+    sub.add_argument(
+        "--workers",
+        type=int,
+        help="内存放不下全部图片时，读图的进程数；0 为不另开进程 | processes that decode pictures if these do not all fit "
+        "into memory; 0 starts none (default: one per CPU, at most 8)",
+    )
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -115,6 +130,7 @@ def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
     sub.add_argument("--json", type=Path, help="保存结果的文件 | file for the results")
     sub.add_argument("--device", default="auto")
+    _add_reading(sub)
 
 
 def _add_search(sub: argparse.ArgumentParser) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from clipedu.data.emoji import find_emoji_font
+from clipedu.data.pictures import broken_pictures
 from clipedu.data.records import read_records
 from clipedu.ground.environment import choose_device, find_cjk_font
-from clipedu.ground.errors import ClipEduError, DatasetError
+from clipedu.ground.errors import ClipEduError, DatasetError, FaultyDataset
 
 _PACKAGES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
@@ -37,9 +39,9 @@ class Finding:
 
 
 def check_environment(data_dir: Path = Path("sample_data")) -> list[Finding]:
-    """Look at Python, the packages, device, memory, sample data and fonts."""
+    """Look at Python, the packages, device, memory, the dataset and fonts."""
     packages = map(_package, _PACKAGES)
-    return [_python(), *packages, _device(), _memory(), _sample_data(data_dir), _cjk_font(), _emoji_font()]
+    return [_python(), *packages, _device(), _memory(), _dataset(data_dir), _cjk_font(), _emoji_font()]
 
 
 def _python() -> Finding:
@@ -72,12 +74,19 @@ def _memory() -> Finding:
     return Finding("memory", free >= 2, f"{free:.1f} GiB free", *remedy)
 
 
-def _sample_data(data_dir: Path) -> Finding:
-    remedy = f"python -m clipedu create-dataset --kind scenes --out {data_dir}"
+def _dataset(data_dir: Path) -> Finding:
+    """Reads all records and decodes all pictures; every fault is listed, however many there are."""
+    draw = f"python -m clipedu create-dataset --kind scenes --out {data_dir}"
+    remedy = f"请改正；或先生成示例：{draw}", f"mend it, or draw the sample set: {draw}"
     try:
-        return Finding("sample_data", True, f"{len(read_records(data_dir))} pictures in {data_dir}")
+        records = read_records(data_dir)
+        faults: Sequence[str] = [str(error) for error in broken_pictures([r.image_path for r in records]).values()]
+        found = f"{len(records)} pictures in {data_dir}"
+    except FaultyDataset as error:
+        faults, found = error.faults, str(data_dir)
     except DatasetError as error:
-        return Finding("sample_data", False, str(error), f"请运行 {remedy}", f"run: {remedy}")
+        faults, found = [str(error)], str(data_dir)
+    return Finding("dataset", not faults, "\n       ".join([found, *faults]), *remedy)
 
 
 def _cjk_font() -> Finding:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,8 @@ import torch.distributed as dist
 
 from clipedu.commands.arguments import build_parser, dashed, fill_in_defaults
 from clipedu.commands.check import check_environment
-from clipedu.commands.reports import describe_matches, draw_hits, plot_training_curve, score_table
+from clipedu.commands.notes import notes_on_captions, notes_on_file, notes_on_overlap
+from clipedu.commands.reports import describe_left_out, describe_matches, draw_hits, plot_training_curve, score_table
 from clipedu.data.captions import import_captions
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.emoji import create_emoji
@@ -40,6 +41,7 @@ from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
 USER_ERROR, INTERRUPTED = 2, 130
+MAX_WORKERS = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,15 +91,20 @@ def _train(options: argparse.Namespace) -> int:
             "discard it with --force-train",
         )
     _start_processes(config)
-    train_set = ImageTextDataset(options.data_dir, "train", options.language, seed=config.seed)
+    train_set = _dataset(options, "train", config.seed)
     val_set = _split_or_none(options, "val")
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0], options.vocab_size)
+    _say_notes([*notes_on_file(train_set), *notes_on_captions(train_set, tokenizer)])
+    if val_set:
+        _say_notes(notes_on_overlap(train_set, val_set))
     torch.manual_seed(config.seed)
     model = _build_model(options, tokenizer)
     say(
         f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
+    if config.precision == "fp16" and choose_device(config.device).type == "cpu":
+        _say_notes(["fp16 在 CPU 上很慢；请用 --precision auto | fp16 is very slow on a CPU; use --precision auto"])
     if options.force_train and is_first_process():
         clear_run(run_dir)  # only now, when everything is ready for a new run
     history = train(model, tokenizer, train_set, val_set, config, run_dir)
@@ -136,10 +143,30 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
     return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size)
 
 
+def _dataset(options: argparse.Namespace, split: str, seed: int = 0) -> ImageTextDataset:
+    """One split of the dataset; what takes no part in it is named."""
+    if options.workers is not None and not 0 <= options.workers <= MAX_WORKERS:
+        raise ConfigError(
+            f"--workers {options.workers} 应在 0 与 {MAX_WORKERS} 之间",
+            f"--workers {options.workers} must be between 0 and {MAX_WORKERS}",
+        )
+    dataset = ImageTextDataset(
+        options.data_dir, split, options.language, seed=seed, skip_broken=options.skip_broken, workers=options.workers
+    )
+    if dataset.left_out and is_first_process():
+        say(describe_left_out(dataset.left_out, options.run_dir / f"left_out_{split}.txt"))
+    return dataset
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        say(f"注意 | note: {note}")
+
+
 def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset | None:
     """The `val` or `test` split, or None: not every dataset has one."""
     try:
-        return ImageTextDataset(options.data_dir, split, options.language)
+        return _dataset(options, split)
     except MissingSplitError:
         say(f"{options.data_dir} 没有 {split} 划分 | {options.data_dir} has no split {split!r}")
         return None
@@ -172,7 +199,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_writable(options.json)
     model, tokenizer = load_model(options.run_dir)
     model.to(choose_device(options.device))
-    dataset = ImageTextDataset(options.data_dir, options.split, options.language)
+    dataset = _dataset(options, options.split)
+    _say_notes(notes_on_captions(dataset, tokenizer))
     scores = evaluate(model, tokenizer, dataset)
     if options.json:
         with whole_file(options.json) as temporary:
@@ -195,13 +223,31 @@ def _search(options: argparse.Namespace) -> None:
         print(
             f"跳过 {len(index.skipped)} 张损坏的图片 | {len(index.skipped)} damaged pictures left out", file=sys.stderr
         )
-    results = {sentence: index.search(sentence, options.top) for sentence in options.sentences}
+    sentences = [sentence for sentence in options.sentences if _is_understood(sentence, tokenizer)]
+    if not sentences:
+        raise ConfigError(
+            "这些句子里没有一个词在模型的词表里，无法搜索；请换一种说法或语言",
+            "not a single word of these sentences is in the model's vocabulary; try other words or another language",
+        )
+    results = {sentence: index.search(sentence, options.top) for sentence in sentences}
     for sentence, hits in results.items():
         print(sentence)
         for hit in hits:
             print(f"  {hit.similarity:+.3f}  {hit.path}")
     if options.out:
         draw_hits(results, options.out)
+
+
+def _is_understood(sentence: str, tokenizer: SimpleTokenizer) -> bool:
+    """Names the words that the model does not know; False if it knows none of the sentence's words."""
+    unknown = tokenizer.unknown_words(sentence)
+    understood = len(unknown) < len({*tokenizer.tokenize_text(sentence)})
+    if unknown:
+        words = " ".join(unknown)
+        left_out = "" if understood else f"，略去 {sentence!r} | nothing to search for in {sentence!r}"
+        note = f"不在词表里的词：{words} | words that the model does not know: {words}{left_out}"
+        print(f"注意 | note: {note}", file=sys.stderr)
+    return understood
 
 
 def _create_dataset(options: argparse.Namespace) -> None:

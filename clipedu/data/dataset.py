@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -17,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipedu.data.loading import Pictures, epoch_batches, image_batches, open_pictures
-from clipedu.data.pictures import load_image
-from clipedu.data.records import LANGUAGES, TEXT_FIELDS, languages, read_records
+from clipedu.data.pictures import broken_pictures, load_image
+from clipedu.data.records import BROKEN, LANGUAGES, TEXT_FIELDS, languages, read_records, split_name
 from clipedu.ground.errors import DatasetError, MissingSplitError
+from clipedu.tokenizer import SimpleTokenizer
 
 
 class Batch(NamedTuple):
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, D]`.
         captions: one for each picture.
-        caption_ids: int64 `[B]`, equal for equal captions.
+        caption_ids: int64 `[B]`, equal for equal captions; see `caption_ids`.
     """
 
     images: Tensor
@@ -36,19 +36,36 @@ class Batch(NamedTuple):
     caption_ids: Tensor
 
 
+def caption_ids(captions: Sequence[str]) -> Tensor:
+    """A number for each caption, int64 `[N]`: equal if both read the same to the tokenizer, as "A cat." and "a cat"."""
+    numbers = []
+    for caption in captions:
+        words = " ".join(SimpleTokenizer.tokenize_text(caption))
+        digest = hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8).digest()
+        numbers.append(int.from_bytes(digest, "little", signed=True))
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
 class ImageTextDataset(Dataset[dict[str, Any]]):
     """The pairs of a folder with a dataset.json: `{"image": ..., "text": str, "index": int}`.
 
     dataset.json is a list of records `{"image_path": str, "text": str | list[str], "text_zh"?: ..., "split"?: str}`
     with paths relative to the folder; without a split a record belongs to `train`. An optional `label` (`label_zh`)
-    names the picture's class.
+    names the picture's class. Several records of one picture are one picture with several captions.
 
     Args:
         data_dir: the folder.
         split: only the records of this split; None for all.
-        language: which captions to draw from: `"en"`, `"zh"` or `"both"`.
+        language: which captions to draw from: `"en"`, `"zh"` or `"both"`; pictures without one take no part.
         transform: called with the RGB picture (PIL); None returns the picture itself.
         seed: determines, together with the epoch, which caption of a picture is drawn.
+        skip_broken: leave out pictures that are missing or cannot be decoded, instead of raising an error.
+        workers: how many processes decode pictures that do not fit into memory; see `open_pictures`.
+
+    Attributes:
+        records: one for each picture that takes part.
+        splits: how many pictures each split has, this one and others.
+        left_out: pictures that take no part, by reason.
 
     Raises:
         DatasetError: the faults in dataset.json in one report; or no captions in `language`.
@@ -62,31 +79,49 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         language: str = "en",
         transform: Callable[[Image.Image], Any] | None = None,
         seed: int = 0,
+        skip_broken: bool = False,
+        workers: int | None = None,
     ) -> None:
-        self.data_dir, self.split, self.language = Path(data_dir), split, language
-        self.transform, self.seed, self.epoch = transform, seed, 0
-        needed = languages(language)
-        all_records = read_records(self.data_dir)
-        self.records = [record for record in all_records if split in (None, record.split)]
+        self.data_dir, self.split, self.language = Path(data_dir), split and split_name(split), language
+        self.transform, self.seed, self.epoch, self.workers = transform, seed, 0, workers
+        languages(language)  # refuses an unknown one
+        self.left_out: dict[str, list[str]] = {}
+        all_records = read_records(self.data_dir, self.left_out if skip_broken else None)
+        self.records = [record for record in all_records if self.split in (None, record.split)]
+        self.splits = Counter(record.split for record in all_records)
         self.classes = {
             code: sorted({record.labels[code] for record in all_records if code in record.labels}) for code in LANGUAGES
         }
         if not self.records:
-            splits = Counter(record.split for record in all_records)
             raise MissingSplitError(
-                f"{data_dir} 中没有 split={split!r} 的记录；现有：{dict(splits)}",
-                f"no record of {data_dir} has split={split!r}; it has {dict(splits)}",
+                f"{data_dir} 中没有 split={split!r} 的记录；现有：{dict(self.splits)}",
+                f"no record of {data_dir} has split={split!r}; it has {dict(self.splits)}",
             )
-        for code in needed:
-            missing = [record.image_path.name for record in self.records if not record.captions[code]]
-            if missing:
-                raise DatasetError(
-                    f"{data_dir}/dataset.json：{len(missing)} 条记录没有 {TEXT_FIELDS[code]}（如 {missing[0]}），"
-                    f"不能用 language={language!r}：请换一种语言（--language），或补上它们",
-                    f"{data_dir}/dataset.json: {len(missing)} records have no {TEXT_FIELDS[code]} "
-                    f"(such as {missing[0]}), so language={language!r} cannot be used: choose another language "
-                    "(--language) or add them",
-                )
+        self._leave_out_captionless()
+        if skip_broken:
+            self._leave_out_broken()
+
+    def _leave_out_captionless(self) -> None:
+        silent = [record.image_path.name for record in self.records if not record.texts(self.language)]
+        self.records = [record for record in self.records if record.texts(self.language)]
+        fields = " / ".join(TEXT_FIELDS[code] for code in languages(self.language))
+        if not self.records:
+            raise DatasetError(
+                f"{self.data_dir}/dataset.json 的 {len(silent)} 条记录都没有 {fields}：请换一种语言（--language），"
+                "或补上它们",
+                f"none of the {len(silent)} records in {self.data_dir}/dataset.json has {fields}: choose another "
+                "language (--language) or add them",
+            )
+        if silent:
+            self.left_out[f"没有 {fields} 的图片 | pictures without {fields}"] = silent
+
+    def _leave_out_broken(self) -> None:
+        broken = broken_pictures(self.image_paths())
+        self.records = [record for record in self.records if record.image_path not in broken]
+        if not self.records:
+            raise next(iter(broken.values()))
+        if broken:
+            self.left_out.setdefault(BROKEN, []).extend(str(path.name) for path in broken)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -138,12 +173,11 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         order = [indices[own] for indices in epoch_batches(len(self), batch_size, seed, epoch)]
         for indices, pictures in zip(order, image_batches(images, order), strict=True):
             captions = [self.caption(index) for index in indices]
-            ids = [zlib.crc32(caption.encode(errors="surrogatepass")) for caption in captions]
-            yield Batch(pictures, captions, torch.tensor(ids))
+            yield Batch(pictures, captions, caption_ids(captions))
 
     def pictures(self, size: int) -> Tensor | Pictures:
         """All pictures as squares of `size` px: held in memory if they fit, else streamed from disk."""
-        return open_pictures(self.image_paths(), size)
+        return open_pictures(self.image_paths(), size, self.workers)
 
     def image_paths(self) -> list[Path]:
         return [record.image_path for record in self.records]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ from clipedu.tokenizer import SimpleTokenizer
 LANGUAGES = ("en", "zh")
 TEXT_FIELDS = {"en": "text", "zh": "text_zh"}
 MAX_CAPTION = 100_000  # characters; anything longer is a whole file in the wrong place
+_LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
+FIELDS = ("image_path", *TEXT_FIELDS.values(), "split", *_LABEL_FIELDS.values())
 _SPLITS = {
     **dict.fromkeys(("train", "training", "restval"), "train"),  # restval: Karpathy's COCO, used for training
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
+MISSING = "找不到的图片 | pictures that do not exist"
+BROKEN = "打不开的图片 | pictures that cannot be opened"
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,15 @@ def split_name(text: str) -> str:
     return _SPLITS.get(text.strip().lower(), text.strip())
 
 
-def read_records(data_dir: Path) -> list[Record]:
-    """All records of `data_dir/dataset.json`.
+def read_records(data_dir: Path, left_out: dict[str, list[str]] | None = None) -> list[Record]:
+    """All records of `data_dir/dataset.json`; those of the same picture and split become one.
+
+    Args:
+        left_out: if given, records whose picture is missing or cannot be opened are named here, by reason; otherwise
+            they are faults.
 
     Raises:
-        DatasetError: all faults in the file and its pictures, each with its record number and field.
+        DatasetError: all faults in the file and its pictures, each with its record numbers and field.
     """
     path = data_dir / "dataset.json"
     content = _parse_json(path)
@@ -65,13 +74,15 @@ def read_records(data_dir: Path) -> list[Record]:
         raise DatasetError(
             f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a non-empty list of records [{{...}}, ...]"
         )
-    faults: list[str] = []
-    records = [_read_record(data_dir, number, item, faults) for number, item in enumerate(content)]
-    readable = [record for record in records if record is not None]
-    if faults:  # decode the pictures as well, so that one report lists everything
-        faults += [str(fault) for fault in broken_pictures([record.image_path for record in readable]).values()]
-        raise fault_report(path, faults)
-    return readable
+    reader = _Reader(data_dir, left_out)
+    for number, item in enumerate(content):
+        reader.read(number, item)
+    records = list(reader.records.values())
+    if reader.faults:  # decode the pictures as well, so that one report lists everything
+        broken = broken_pictures([record.image_path for record in records])
+        faults = [*reader.fault_lines(), *map(str, broken.values())]
+        raise fault_report(path, faults, skippable=reader.has_broken or bool(broken))
+    return records
 
 
 def write_records(data_dir: Path, records: list[dict[str, object]]) -> None:
@@ -82,6 +93,12 @@ def write_records(data_dir: Path, records: list[dict[str, object]]) -> None:
         path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", errors="backslashreplace")
 
 
+def unused_fields(data_dir: Path) -> list[str]:
+    """Names of fields in dataset.json that mean nothing here."""
+    names = {str(name) for item in _parse_json(data_dir / "dataset.json") for name in item}
+    return sorted(name for name in names if _plain(name) not in FIELDS)
+
+
 def _parse_json(path: Path) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not valid JSON")
@@ -90,8 +107,10 @@ def _parse_json(path: Path) -> Any:
         return json.loads(read_text(path), parse_constant=refuse)
     except FileNotFoundError as error:
         raise DatasetError(
-            f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}",
-            f"{path} does not exist; draw the sample set with: python -m clipedu create-dataset --out {path.parent}",
+            f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}；"
+            "或用 import-captions 导入自己的说明文件",
+            f"{path} does not exist; draw the sample set with: python -m clipedu create-dataset --out {path.parent}, "
+            "or bring in your own caption file with import-captions",
         ) from error
     except OSError as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
@@ -101,78 +120,143 @@ def _parse_json(path: Path) -> Any:
         ) from error
 
 
-def _read_record(data_dir: Path, number: int, item: Any, faults: list[str]) -> Record | None:
-    """The record, or None if it has faults, which are added to `faults`."""
-    before = len(faults)
-
-    def fault(where: str, zh: str, en: str) -> None:
-        faults.append(f"record {number}, {where}: {zh} | {en}")
-
-    if not isinstance(item, dict):
-        fault("-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}")
-        return None
-    captions = {code: _read_captions(item, name, fault) for code, name in TEXT_FIELDS.items()}
-    if not captions["en"] and not captions["zh"] and len(faults) == before:
-        fault("text", "缺少说明文字", "a caption is missing")
-    strings = {name: item.get(name) for name in ("split", *_LABEL_FIELDS.values())}
-    for name, value in strings.items():
-        if value is not None and not isinstance(value, str):
-            fault(name, "应为字符串", f"must be a string, not {value!r:.40}")
-    path = _find_picture(data_dir, item.get("image_path"), fault)
-    if path is None or len(faults) > before:
-        return None
-    labels = {code: str(strings[name]) for code, name in _LABEL_FIELDS.items() if strings[name]}
-    return Record(path, captions, strings["split"] or "train", labels)
+def _plain(name: object) -> str:
+    return str(name).strip().lower()
 
 
-def _read_captions(item: dict[str, Any], name: str, fault: Callable[[str, str, str], None]) -> list[str]:
-    value = item.get(name, [])
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        fault(name, "应为字符串或字符串列表", f"must be a string or a list of strings, not {value!r:.40}")
-        return []
-    for text in texts:
-        if len(text) > MAX_CAPTION:
-            fault(name, f"说明文字有 {len(text):,} 个字符，太长", f"a caption of {len(text):,} characters is too long")
-        elif not SimpleTokenizer.tokenize_text(text):
-            fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} has no words")
-    return texts
+class _Reader:
+    """Collects the records of a dataset.json, by picture and split, and its faults, each with the records it is in."""
 
+    def __init__(self, data_dir: Path, left_out: dict[str, list[str]] | None) -> None:
+        self.data_dir, self.left_out = data_dir, left_out
+        self.records: dict[tuple[str, str], Record] = {}
+        self.faults: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        self.number, self.has_broken = 0, False
+        self._elsewhere: dict[Path, str] = {}  # paths of another machine, by the picture here that they lead to
 
-def _find_picture(data_dir: Path, value: Any, fault: Callable[[str, str, str], None]) -> Path | None:
-    """The picture's path: inside the folder, or by file name in images/ if the path is from another machine."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        fault("image_path", "应为图片路径（字符串）", f"must be a path (a string), not {value!r:.40}")
-        return None
-    value = value.replace("\\", "/")
-    absolute = value.startswith("/") or re.match(r"[A-Za-z]:/", value)
-    try:
-        path = inside(data_dir, f"images/{Path(value).name}" if absolute else value)
-        if not path.is_file():
-            fault("image_path", f"找不到图片 {value!r}", f"picture {value!r} does not exist")
+    def fault(self, where: str, zh: str, en: str) -> None:
+        self.faults[where, zh, en].append(self.number)
+
+    def fault_lines(self) -> Iterator[str]:
+        for (where, zh, en), numbers in self.faults.items():
+            shown = ", ".join(map(str, numbers[:3])) + (f" … ({len(numbers)})" if len(numbers) > 3 else "")
+            yield f"record{'s' * (len(numbers) > 1)} {shown}, {where}: {zh} | {en}"
+
+    def read(self, number: int, item: Any) -> None:
+        """Add a record, or its faults."""
+        self.number, before = number, sum(map(len, self.faults.values()))
+        if not isinstance(item, dict):
+            self.fault(
+                "-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}"
+            )
+            return
+        item = {_plain(name): value for name, value in item.items()}
+        captions = {code: self._captions(item, name) for code, name in TEXT_FIELDS.items()}
+        strings = {name: item.get(name) for name in ("split", *_LABEL_FIELDS.values())}
+        for name, value in strings.items():
+            if value is not None and not isinstance(value, str):
+                self.fault(name, "应为字符串", f"must be a string, not {value!r:.40}")
+        path = self._picture(item)
+        is_whole = sum(map(len, self.faults.values())) == before
+        if is_whole and not captions["en"] and not captions["zh"]:
+            self.fault("text", "缺少说明文字", "a caption is missing")
+        elif is_whole and path is not None:
+            labels = {code: str(strings[name]) for code, name in _LABEL_FIELDS.items() if strings[name]}
+            self._add(Record(path, captions, split_name(strings["split"] or "train"), labels))
+
+    def _add(self, record: Record) -> None:
+        first = self.records.setdefault((os.path.normcase(record.image_path), record.split), record)
+        if first is record:
+            return
+        for code, texts in record.captions.items():
+            first.captions[code].extend(text for text in texts if text not in first.captions[code])
+        for code, label in record.labels.items():
+            if first.labels.setdefault(code, label) != label:
+                self.fault(
+                    _LABEL_FIELDS[code],
+                    f"{record.image_path.name} 在别的记录里的类别是 {first.labels[code]!r}",
+                    f"{record.image_path.name} has the label {first.labels[code]!r} in another record",
+                )
+
+    def _captions(self, item: dict[str, Any], name: str) -> list[str]:
+        value = item.get(name)
+        if value is None:  # absent, or null as pandas writes a missing value
+            return []
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            self.fault(name, "应为字符串或字符串列表", f"must be a string or a list of strings, not {value!r:.40}")
+            return []
+        for text in texts:
+            if len(text) > MAX_CAPTION:
+                length = f"{len(text):,}"
+                self.fault(name, f"说明文字有 {length} 个字符，太长", f"a caption of {length} characters is too long")
+            elif not SimpleTokenizer.tokenize_text(text):
+                self.fault(name, f"说明文字 {text!r:.40} 里没有词", f"caption {text!r:.40} has no words")
+        return list(texts)
+
+    def _picture(self, item: dict[str, Any]) -> Path | None:
+        value = item.get("image_path")
+        if value is None:
+            names = ", ".join(map(str, item)) or "-"
+            self.fault(
+                "image_path",
+                f"缺少图片路径，只有：{names}。字段应叫 image_path 和 text；用别的名字的文件请用 import-captions 导入",
+                f"the picture's path is missing; there is only: {names}. The fields must be called image_path and "
+                "text; a file with other names can be brought in with import-captions",
+            )
             return None
-        with Image.open(path) as image:  # reads the header only
-            width, height = image.size
-    except DatasetError as error:
-        fault("image_path", error.zh, error.en)
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            self.fault("image_path", "应为图片路径（字符串）", f"must be a path (a string), not {value!r:.40}")
+            return None
+        try:
+            path = self._find(value.replace("\\", "/"))
+            if path is None:
+                self._leave_out(MISSING, value, f"找不到图片 {value!r}", f"picture {value!r} does not exist")
+                return None
+        except DatasetError as error:  # it leads out of the folder
+            self.fault("image_path", error.zh, error.en)
+            return None
+        try:
+            picture_size(path)
+        except DatasetError as error:
+            self._leave_out(BROKEN, value, error.zh, error.en)
+            return None
+        return path
+
+    def _leave_out(self, reason: str, value: str, zh: str, en: str) -> None:
+        if self.left_out is None:
+            self.has_broken = True
+            self.fault("image_path", zh, en)
+        else:
+            self.left_out.setdefault(reason, []).append(value)
+
+    def _find(self, value: str) -> Path | None:
+        """The picture's file. A path of another machine leads to the file that ends like it, here or in images/."""
+        absolute = re.match(r"([A-Za-z]:)?/+", value)
+        if not absolute:
+            path = inside(self.data_dir, value)
+            return path if path.is_file() else None
+        parts = value[absolute.end() :].split("/")
+        tails = ["/".join(parts[start:]) for start in range(len(parts))]
+        for path in (inside(self.data_dir, f"{folder}{tail}") for tail in tails for folder in ("", "images/")):
+            if path.is_file():
+                other = self._elsewhere.setdefault(path, value)
+                if other.lower() != value.lower():
+                    self.fault(
+                        "image_path",
+                        f"{value!r} 和 {other!r} 在这里都指向 {path.name}；请写相对路径",
+                        f"{value!r} and {other!r} both lead to {path.name} here; write relative paths",
+                    )
+                return path
         return None
-    except Image.DecompressionBombError:
-        fault(
-            "image_path",
-            f"{value!r} 太大：超过 {MAX_PIXELS:,} 像素",
-            f"{value!r} has more than {MAX_PIXELS:,} pixels: too large",
-        )
-        return None
-    except Exception as error:  # each format's decoder fails on damaged bytes in its own way
-        fault(
-            "image_path", f"{value!r} 不是能读的图片", f"{value!r} is not a readable picture ({type(error).__name__})"
-        )
-        return None
-    if width * height > MAX_PIXELS:
-        fault(
-            "image_path",
-            f"{value!r} 太大：{width} x {height} 像素",
-            f"{value!r} is too large: {width} x {height} pixels",
-        )
-        return None
-    return path
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            size = image.size
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError
+        return size
+    except Exception as error:
+        raise DatasetError(f"{path.name} 不是能读的图片", f"{path.name} is not a readable picture") from error

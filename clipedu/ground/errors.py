@@ -52,9 +52,25 @@ class ConfigError(ClipEduError):
     """A setting or a command-line argument has a value that makes no sense."""
 
 
-def fault_report(path: Path, faults: Sequence[str]) -> DatasetError:
-    """All faults of a dataset in one error, one line each."""
+class FaultyDataset(DatasetError):
+    """Several faults of a dataset, the first ones in the message; `faults` has all of them."""
+
+    faults: Sequence[str] = ()
+
+
+def fault_report(path: Path, faults: Sequence[str], *, skippable: bool = True) -> FaultyDataset:
+    """All faults of a dataset in one error, one line each; `skippable` if leaving out pictures would help."""
     lines = "".join(f"\n  {fault}" for fault in faults[:_FAULTS_SHOWN])
     if len(faults) > _FAULTS_SHOWN:
-        lines += f"\n  … +{len(faults) - _FAULTS_SHOWN}"
-    return DatasetError(f"{path} 有 {len(faults)} 处错误，请改正", f"{len(faults)} faults, fix or remove them:{lines}")
+        lines += (
+            f"\n  … +{len(faults) - _FAULTS_SHOWN}（全部 | all of them: python -m clipedu check --data-dir DATA_DIR）"
+        )
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    error = FaultyDataset(
+        f"{path} 有 {len(faults)} 处错误，请改正" + ("，或用 --skip-broken 略过打不开的图片" if skippable else ""),
+        count
+        + (": fix them, or leave out broken pictures with --skip-broken:" if skippable else ", please fix:")
+        + lines,
+    )
+    error.faults = faults
+    return error

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 
 from clipedu.ground.errors import ClipEduError, DatasetError
@@ -106,6 +107,16 @@ def inside(folder: Path, relative: str) -> Path:
         path = Path(os.path.realpath(folder / relative))  # unlike resolve(), realpath survives circular links
     except ValueError as error:  # a NUL or a lone surrogate
         raise DatasetError(f"路径 {relative!r} 无效（{error}）", f"path {relative!r} is invalid ({error})") from error
-    if not path.is_relative_to(os.path.realpath(folder)):
-        raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")
-    return path
+    root = os.path.realpath(folder)
+    if path.is_relative_to(root):
+        return path
+    for step in accumulate(Path(relative).parts, Path.joinpath, initial=folder):
+        target = os.path.realpath(step)
+        if step != folder and step.is_symlink() and not Path(target).is_relative_to(root):
+            raise DatasetError(
+                f"{step} 是一个链接，指向数据文件夹之外的 {target}；数据文件夹要真的包含图片，"
+                "请把 dataset.json 放到那边（--out、--data-dir 也指向那边）",
+                f"{step} is a link to {target}, outside the data folder, which must really contain the pictures: "
+                "keep dataset.json there, and give that folder as --out and --data-dir",
+            )
+    raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")

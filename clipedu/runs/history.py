@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypedDict
 
 
@@ -32,9 +33,17 @@ def score(record: EpochRecord) -> float:
     return sum(recalls) / len(recalls) if recalls else -record["loss"]
 
 
-def describe(record: EpochRecord, epochs: int) -> str:
-    """A one-line summary of an epoch."""
+def describe(record: EpochRecord, epochs: int, batch_size: int) -> str:
+    """A summary of an epoch in one line, and a second one if the model has learned nothing so far."""
     line = f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.3f}  {record['train_seconds']:.0f} s"
     for language, scores in (record["val"] or {}).items():
         line += f"  {language} val i2t R@1 {scores['i2t_R@1']:.2f} R@5 {scores['i2t_R@5']:.2f}"
+    is_late = record["step"] >= 20 or record["epoch"] == epochs  # a fresh model starts a little above chance
+    if is_late and record["loss"] > 0.99 * math.log(batch_size):
+        chance = f"ln {batch_size} = {math.log(batch_size):.3f}"
+        line += (
+            f"\n提示：乱猜的损失就是 {chance}，模型还什么也没学到；若下一轮仍是这样，请调低 --lr，"
+            f"并检查说明与图片是否对得上 | hint: guessing has a loss of {chance}, so nothing has been learned yet; if that "
+            "goes on, lower --lr, and check that captions and pictures belong together"
+        )
     return line
