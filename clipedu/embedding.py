@@ -71,8 +71,8 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
     parts = []
     bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
     with inference(encoder), bar:
-        for start in range(0, len(paths), 1024):  # decoded in parts, to limit memory
-            pictures = open_pictures(paths[start : start + 1024], image_size)
+        for part in in_order(len(paths), BATCH_SIZE):  # decoded in parts, each of which fits into memory
+            pictures = open_pictures([paths[index] for index in part], image_size)
             for images in image_batches(pictures, in_order(len(pictures), 64)):
                 parts.append(encoder(images.to(device)).float().cpu())
                 bar.update(len(images))

@@ -33,6 +33,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def usable_cpus() -> int:
+    """How many processors this process may use: in a container or on a cluster, fewer than the computer has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """`auto` takes CUDA, else Apple's MPS, else the CPU; any other name is passed to torch.
 
