@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--kind", choices=("scenes", "emoji"), default="scenes")
     sub.add_argument("--out", type=Path, required=True, help="新文件夹 | a new folder")
     sub.add_argument("--seed", type=int, default=0)
-    _add_import(command("import-captions", "把公开的说明文件转成 dataset.json | convert caption files"))
+    _add_import(command("import-captions", "把说明文件转成 dataset.json | convert caption files to dataset.json"))
     sub = command("check", "检查环境 | check this computer")
     sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
     return parser
@@ -118,8 +118,8 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--workers",
         type=int,
-        help="内存放不下全部图片时，读图的进程数；0 为不另开进程 | processes that decode pictures if these do not all fit "
-        "into memory; 0 starts none (default: one per CPU, at most 8)",
+        help="内存放不下全部图片时，读图的进程数；0 为不另开进程 | processes that decode pictures if these do not all "
+        "fit into memory; 0 starts none (default: one per CPU, at most 8)",
     )
 
 
@@ -143,11 +143,33 @@ def _add_search(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_import(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--out", type=Path, required=True, help="数据文件夹，图片在其 images/ 下 | folder with images/")
-    sub.add_argument("--english", type=Path, help="captions.txt, *.token.txt, results.csv, captions_*.json")
-    sub.add_argument("--chinese", type=Path, help="同上，中文 | likewise, in Chinese")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="数据文件夹，图片在其中任何位置 | folder with the pictures, anywhere in it",
+    )
+    sub.add_argument(
+        "--english",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="说明文件：有表头的 CSV/TSV、JSON、JSONL、*.token.txt；或文件夹，其中 photo.txt 说明 photo.jpg | caption files: "
+        "CSV or TSV with a heading, JSON, JSONL, *.token.txt; or a folder where photo.txt describes photo.jpg",
+    )
+    sub.add_argument(
+        "--chinese", type=Path, nargs="+", default=[], metavar="FILE", help="同上，中文 | likewise, in Chinese"
+    )
+    sub.add_argument(
+        "--class-folders",
+        action="store_true",
+        help="没有说明文件：每个类别一个文件夹，文件夹名就是类别 | no caption files: a folder of pictures for each class",
+    )
     for split in ("train", "val", "test"):
-        sub.add_argument(f"--{split}", type=Path, help="每行一个图片名 | one picture name per line")
+        sub.add_argument(
+            f"--{split}", type=Path, help="划分文件，每行一个图片名 | split file: one picture name per line"
+        )
 
 
 def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:

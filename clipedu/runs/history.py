@@ -43,7 +43,7 @@ def describe(record: EpochRecord, epochs: int, batch_size: int) -> str:
         chance = f"ln {batch_size} = {math.log(batch_size):.3f}"
         line += (
             f"\n提示：乱猜的损失就是 {chance}，模型还什么也没学到；若下一轮仍是这样，请调低 --lr，"
-            f"并检查说明与图片是否对得上 | hint: guessing has a loss of {chance}, so nothing has been learned yet; if that "
-            "goes on, lower --lr, and check that captions and pictures belong together"
+            f"并检查说明与图片是否对得上 | hint: guessing has a loss of {chance}, so nothing has been learned yet; if "
+            "that goes on, lower --lr, and check that captions and pictures belong together"
         )
     return line

@@ -1,0 +1,88 @@
+"""What a command says about a dataset before it uses it: nothing is left out, cut or counted together silently."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from clipedu.data.dataset import ImageTextDataset, caption_ids
+from clipedu.data.records import FIELDS, unused_fields
+from clipedu.encoders import MAX_TEXT_LENGTH
+from clipedu.tokenizer import SimpleTokenizer
+
+_KNOWN_SPLITS = "train", "val", "test"
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff]"
+)  # Thai, Lao, Burmese, Khmer, kana
+
+
+def notes_on_file(dataset: ImageTextDataset) -> Iterator[str]:
+    """What of dataset.json takes no part in training."""
+    others = ", ".join(f"{name} {count:,}" for name, count in dataset.splits.items() if name not in _KNOWN_SPLITS)
+    if others:
+        yield f"训练不用的划分：{others} | splits that training does not use: {others}"
+    unused = ", ".join(unused_fields(dataset.data_dir))
+    if unused:
+        known = ", ".join(FIELDS)
+        yield (
+            f"dataset.json 里没有用到的字段：{unused}（会用到的是 {known}） | "
+            f"fields of dataset.json that are not used: {unused} (those that are used: {known})"
+        )
+
+
+def notes_on_overlap(train_set: ImageTextDataset, val_set: ImageTextDataset) -> Iterator[str]:
+    """Pictures that are trained on and validated with."""
+    both = sorted({*train_set.image_paths()} & {*val_set.image_paths()})
+    if both:
+        yield (
+            f"{len(both):,} 张图片（如 {both[0].name}）既在 train 又在 val 里，验证结果会偏高 | "
+            f"{len(both):,} pictures (such as {both[0].name}) are in both train and val, which flatters the validation"
+        )
+
+
+def notes_on_captions(dataset: ImageTextDataset, tokenizer: SimpleTokenizer) -> Iterator[str]:
+    """Captions that repeat, that are cut, and that the tokenizer is not made for."""
+    texts, text_to_image = dataset.all_captions()
+    total = f"{len(texts):,}"
+    repeated = _repeated(texts, text_to_image)
+    if repeated:
+        yield (
+            f"{total} 句说明里有 {repeated:,} 句也属于别的图片：这些图片互为正确答案，训练和召回率都这样算 | "
+            f"{repeated:,} of {total} captions also belong to another picture: such pictures count as right answers "
+            "for each other, in the loss and in recall"
+        )
+    cut = [text for text in texts if len(tokenizer.encode(text)) > MAX_TEXT_LENGTH]
+    if cut:
+        yield (
+            f"{total} 句说明里有 {len(cut):,} 句超过 {MAX_TEXT_LENGTH} 个词元，后面的被截去 | "
+            f"{len(cut):,} of {total} captions are longer than {MAX_TEXT_LENGTH} tokens and are cut: {cut[0][:60]!r} …"
+        )
+    foreign = [text for text in texts if _is_foreign(text)]
+    if foreign:
+        yield (
+            f"{len(foreign):,} 句说明用的文字，分词器不会切分（它只认空格隔开的词和汉字），如 {foreign[0][:40]!r} | "
+            f"{len(foreign):,} captions are in a script that the tokenizer cannot split into words (it knows words "
+            f"between spaces, and Chinese characters), such as {foreign[0][:40]!r}"
+        )
+
+
+def _repeated(texts: Sequence[str], text_to_image: Tensor) -> int:
+    """How many of the texts are also a caption of another picture."""
+    ids = caption_ids(texts)
+    pairs = torch.stack([ids, text_to_image], dim=1).unique(dim=0)
+    captions, pictures = pairs[:, 0].unique(return_counts=True)
+    return int(torch.isin(ids, captions[pictures > 1]).sum())
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether words are written without spaces, or with marks that the tokenizer takes for the end of a word."""
+    if text.isascii():
+        return False
+    text = unicodedata.normalize("NFKC", text)
+    marked = (left.isalpha() and unicodedata.category(right).startswith("M") for left, right in pairwise(text))
+    return bool(_WITHOUT_SPACES.search(text)) or any(marked)
