@@ -155,8 +155,9 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="说明文件：有表头的 CSV/TSV、JSON、JSONL、*.token.txt；或文件夹，其中 photo.txt 说明 photo.jpg | caption files: "
-        "CSV or TSV with a heading, JSON, JSONL, *.token.txt; or a folder where photo.txt describes photo.jpg",
+        help="说明文件：有表头的 CSV/TSV、JSON、JSONL、*.token.txt；或文件夹，其中 photo.txt 说明 photo.jpg | "
+        "caption files: CSV or TSV with a heading, JSON, JSONL, *.token.txt; or a folder where photo.txt describes "
+        "photo.jpg",
     )
     sub.add_argument(
         "--chinese", type=Path, nargs="+", default=[], metavar="FILE", help="同上，中文 | likewise, in Chinese"
@@ -164,7 +165,7 @@ def _add_import(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--class-folders",
         action="store_true",
-        help="没有说明文件：每个类别一个文件夹，文件夹名就是类别 | no caption files: a folder of pictures for each class",
+        help="没有说明文件，每个类别一个文件夹，以它为名 | no caption files: a folder of pictures for each class",
     )
     for split in ("train", "val", "test"):
         sub.add_argument(

@@ -17,13 +17,13 @@ from clipedu.commands.arguments import build_parser, dashed, fill_in_defaults
 from clipedu.commands.check import check_environment
 from clipedu.commands.notes import notes_on_captions, notes_on_file, notes_on_overlap
 from clipedu.commands.reports import describe_left_out, describe_matches, draw_hits, plot_training_curve, score_table
-from clipedu.data.captions import import_captions
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.emoji import create_emoji
+from clipedu.data.importing import import_captions
 from clipedu.data.scenes import create_scenes
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.evaluation import evaluate
-from clipedu.ground.environment import choose_device, gpu_memory, is_first_process, say
+from clipedu.ground.environment import cache_folder, choose_device, gpu_memory, is_first_process, say
 from clipedu.ground.errors import (
     CheckpointError,
     ClipEduError,
@@ -219,10 +219,8 @@ def _search(options: argparse.Namespace) -> None:
     model, tokenizer = load_model(options.run_dir)
     model.to(choose_device(options.device))
     index = ImageIndex(model, tokenizer, options.images)
-    if index.skipped:
-        print(
-            f"跳过 {len(index.skipped)} 张损坏的图片 | {len(index.skipped)} damaged pictures left out", file=sys.stderr
-        )
+    if index.left_out:
+        print(describe_left_out(index.left_out, cache_folder() / "left_out.txt"), file=sys.stderr)
     sentences = [sentence for sentence in options.sentences if _is_understood(sentence, tokenizer)]
     if not sentences:
         raise ConfigError(
@@ -256,11 +254,19 @@ def _create_dataset(options: argparse.Namespace) -> None:
 
 
 def _import_captions(options: argparse.Namespace) -> None:
-    if not options.english and not options.chinese:
-        raise ConfigError("请给出 --english 或 --chinese", "pass --english or --chinese")
+    if bool(options.english or options.chinese) == options.class_folders:
+        raise ConfigError(
+            "请给出 --english、--chinese（或两者），或者只给 --class-folders",
+            "pass --english, --chinese or both; or --class-folders alone",
+        )
     splits = [(split, path) for split in ("train", "val", "test") if (path := getattr(options, split))]
-    count, missing = import_captions(options.out, options.english, options.chinese, splits)
-    print(f"{options.out / 'dataset.json'}: {count} 张图片，缺 {missing} 张 | {count} pictures, {missing} missing")
+    report = import_captions(options.out, options.english, options.chinese, splits, options.class_folders)
+    by_split = ", ".join(f"{split} {count:,}" for split, count in report.pictures.items())
+    print(
+        f"{options.out / 'dataset.json'}: {report.pictures.total():,} 张图片，{report.captions:,} 条说明 | "
+        f"{report.pictures.total():,} pictures, {report.captions:,} captions ({by_split})"
+    )
+    print("\n".join([*report.notes, describe_left_out(report.left_out, options.out / "left_out.txt")]).strip())
 
 
 def _check(options: argparse.Namespace) -> int:
