@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from clipedu.data.pictures import broken_pictures, find_pictures
+from clipedu.data.records import BROKEN
 from clipedu.embedding import embed_images, embed_texts, frozen_features
 from clipedu.ground.errors import DatasetError
 from clipedu.model import CLIP
@@ -23,7 +24,7 @@ class Hit:
 
 
 class ImageIndex:
-    """The embeddings of all pictures in a folder and its sub-folders.
+    """The embeddings of all pictures in a folder and its sub-folders; `left_out` names those not read, by reason.
 
     The image encoder's output is kept on disk: a second index over the same pictures is quick.
 
@@ -33,7 +34,7 @@ class ImageIndex:
 
     def __init__(self, model: CLIP, tokenizer: SimpleTokenizer, folder: str | Path) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.paths, self.skipped = readable_pictures(Path(folder))
+        self.paths, self.left_out = readable_pictures(Path(folder))
         features = frozen_features(model.image_encoder, self.paths, model.image_size)
         self.embedding = embed_images(model, features)  # (N, E)
 
@@ -55,16 +56,17 @@ def nearest(embedding: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tenso
     return best.values, best.indices
 
 
-def readable_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folder's pictures sorted by path, and those left out because they are damaged."""
+def readable_pictures(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
+    """The folder's pictures sorted by path, and those left out, by reason."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} 不是文件夹", f"{folder} is not a folder")
-    paths = find_pictures(folder)
+    left_out: dict[str, list[str]] = {}
+    paths = find_pictures(folder, left_out)
     broken = broken_pictures(paths)
+    if broken:
+        left_out[BROKEN] = [str(path) for path in broken]
     good = [path for path in paths if path not in broken]
     if not good:
-        raise DatasetError(
-            f"{folder} 里没有能读的图片（{len(broken)} 张损坏）",
-            f"no readable pictures in {folder} ({len(broken)} damaged)",
-        )
-    return good, list(broken)
+        reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in left_out.items())
+        raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{reasons}")
+    return good, left_out

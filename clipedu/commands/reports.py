@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from PIL import ImageOps
 from torch import Tensor
 
 from clipedu.data.dataset import ImageTextDataset
@@ -22,6 +21,7 @@ from clipedu.search import Hit
 from clipedu.tokenizer import SimpleTokenizer
 
 _NAMED = 5  # examples in a line about what was left out
+_DRAWN_SIZE = 224  # px
 MAX_DRAWN = 300  # matplotlib's pictures are at most 65,536 px long
 
 
@@ -116,7 +116,9 @@ def draw_hits(results: Mapping[str, Sequence[Hit]], path: Path) -> None:
         for row, title, hits in zip(rows, drawable(list(results)), results.values(), strict=True):
             row.suptitle(title, x=0.02, ha="left", fontsize=11)
             for axis, hit in zip(row.subplots(1, columns, squeeze=False)[0], hits, strict=False):
-                axis.imshow(ImageOps.contain(load_image(hit.path), (224, 224)))
+                picture = load_image(hit.path, _DRAWN_SIZE)
+                picture.thumbnail((_DRAWN_SIZE, _DRAWN_SIZE))
+                axis.imshow(picture)
                 axis.set_xlabel(f"{hit.similarity:.2f}", fontsize=8)
                 axis.set(xticks=[], yticks=[])
         with whole_file(path) as temporary:

@@ -25,9 +25,9 @@ else:
     pillow_heif.register_heif_opener()
 
 MAX_PIXELS = 250_000_000  # phones reach 200 million; a larger picture is a mistake or an attack
-# Pillow warns about phones' photos, in its own words; `_use` refuses what is too large.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit would refuse phones' photos
+# Pillow's remarks on large pictures and odd EXIF tags are for programmers; `_use` refuses what cannot be shown.
+warnings.filterwarnings("ignore", module=r"PIL\.(Image|\w+ImagePlugin)$")
 
 IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN leaves bf16 gradients unwritten
 
@@ -99,7 +99,10 @@ def _use(path: Path, read: Callable[[ImageFile.ImageFile], _Result]) -> _Result:
     try:
         try:
             return read_from(path)
-        except ValueError:  # Pillow refuses a PNG with more than 1 MB of text, such as a drawing program's history
+        except (
+            ValueError,
+            UnidentifiedImageError,
+        ):  # what Pillow says to a PNG with more than 1 MB of text, or damaged text
             data = path.read_bytes()
             if not data.startswith(b"\x89PNG"):
                 raise
@@ -133,9 +136,10 @@ def _fault(path: Path, error: Exception) -> DatasetError:
         return DatasetError(f"无法读取图片 {path}：{error.strerror}", f"cannot read picture {path}: {error.strerror}")
     if isinstance(error, UnidentifiedImageError) and (advice := _advice(path)):
         return DatasetError(f"图片 {path} {advice[0]}", f"pictures like {path} {advice[1]}")
+    reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
     return DatasetError(
-        f"图片 {path} 损坏或不完整（{error}）；请替换它，或从 dataset.json 中删去",
-        f"picture {path} is damaged or cut off ({error}); replace it or remove it from dataset.json",
+        f"图片 {path} 损坏或不完整（{reason}）；请替换它，或从 dataset.json 中删去",
+        f"picture {path} is damaged or cut off ({reason}); replace it or remove it from dataset.json",
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -82,10 +83,29 @@ def cache_folder() -> Path:
 
 def find_cjk_font() -> str | None:
     """The name of an installed font with Chinese characters."""
+    name = _listed_cjk_font()
+    if name is None:
+        _list_new_fonts()
+        name = _listed_cjk_font()
+    return name
+
+
+def _listed_cjk_font() -> str | None:
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((name for name in CJK_FONTS if name in installed), None)
+
+
+@cache
+def _list_new_fonts() -> None:
+    """Show matplotlib the fonts installed since it wrote its list, which it keeps from one program to the next."""
+    from matplotlib import font_manager
+
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in {*font_manager.findSystemFonts()} - listed:
+        with suppress(Exception):  # a font that matplotlib cannot read
+            font_manager.fontManager.addfont(path)
 
 
 def figure_style() -> AbstractContextManager[None]:
