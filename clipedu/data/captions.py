@@ -495,4 +495,4 @@ def _texts(value: Any, where: str) -> list[str]:
     if isinstance(value, str) and re.match(r"\[\s*['\"].*\]\s*$", value, re.DOTALL):
         with suppress(ValueError, SyntaxError, MemoryError, RecursionError):  # only a caption in brackets
             value = ast.literal_eval(value.strip())
-    return [_text(item, where) for item in value] if isinstance(value, list) else [_text(value, where)]
+    return [_text(item, where) for item in value] or [""] if isinstance(value, list) else [_text(value, where)]

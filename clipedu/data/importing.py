@@ -24,7 +24,6 @@ _LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 _NO_PICTURE = "没有这张图片 | names without a picture"
 _AMBIGUOUS = "不能确定是哪张图片 | names of which it is not certain which picture they mean"
 _NO_CAPTION = "图片没有说明 | pictures without a caption"
-_REPEATED = "同一图片的相同说明 | a caption repeated for its picture"
 _SECOND_LABEL = "同一图片的另一个类别 | a second label for a picture"
 _NOT_LISTED = "不在任何划分文件里 | pictures in no split file"
 _LISTED_ONLY = "划分文件里的名字没有图片 | names in split files without a picture"
@@ -86,7 +85,7 @@ def import_captions(
         code: [(path, read_captions(path, code)) for path in paths]
         for code, paths in (("en", english), ("zh", chinese))
     }
-    pictures = _Pictures(out)
+    pictures = _Pictures(out, left_out)
     if class_folders:
         for code, rows in _class_rows(pictures, left_out).items():
             sources[code].append((out, CaptionFile(rows)))
@@ -165,12 +164,7 @@ def _join(
 
 
 def _add_row(entry: _Entry, code: str, row: Row, left_out: dict[str, list[str]]) -> None:
-    texts = entry.texts.setdefault(code, [])
-    for caption in row.captions:
-        if caption in texts:
-            left_out[_REPEATED].append(row.picture)
-        else:
-            texts.append(caption)
+    entry.texts.setdefault(code, []).extend(row.captions)
     for label in row.labels:
         if entry.labels.setdefault(_LABEL_FIELDS[_language_of(label)], label) != label:
             left_out[_SECOND_LABEL].append(row.picture)
@@ -223,8 +217,8 @@ def _spellings(fits: Sequence[_Fit]) -> set[str]:
 class _Pictures:
     """The pictures under a folder, found by what the captions of other people and computers call them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.paths = [PurePath(path.relative_to(folder)) for path in find_pictures(folder)]
+    def __init__(self, folder: Path, left_out: dict[str, list[str]] | None = None) -> None:
+        self.paths = [PurePath(path.relative_to(folder)) for path in find_pictures(folder, left_out)]
         self._folders = {part for path in self.paths for part in _parts(path.as_posix())[:-1]}
         self._by_end: dict[tuple[str, ...], list[PurePath]] = defaultdict(list)
         for path in self.paths:
@@ -241,7 +235,7 @@ class _Pictures:
             ]
             if agreement < len(parts) and (folder := parts[-agreement - 1]) in self._folders:
                 # The name means a picture in a folder that exists, so it is not one in another folder.
-                found = [path for path in found if folder in _parts(path.as_posix())]
+                found = [path for path in found if folder in _parts(path.as_posix())[:-1]]
             if found:
                 return self._closest(found, name), agreement
         return [], 0
@@ -263,8 +257,10 @@ class _Pictures:
 def _parts(name: str) -> tuple[str, ...]:
     """`C:\\Photos\\.\\Cat.JPG` -> `("photos", "cat")`: comparable between computers, without the picture's ending."""
     name = unicodedata.normalize("NFC", re.sub("^[A-Za-z]:", "", name).replace("\\", "/")).casefold()
-    name = name[: len(name) - len(PurePath(name).suffix)] if _ending(name) else name
-    return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    if parts and _ending(parts[-1]):
+        parts[-1] = parts[-1].rpartition(".")[0]
+    return tuple(parts)
 
 
 def _ending(name: str) -> str:
