@@ -206,7 +206,7 @@ def nothing(workspace: Workspace) -> None:
 # -------------------------------------------------------------------------------------------------- the cases
 
 GOOD = json.dumps(records(), ensure_ascii=False)
-COCO_NUMBER = json.dumps({"images": [{"id": 1, "file_name": 1}], "annotations": [{"image_id": 1, "caption": "x"}]})
+COCO_NUMBER = json.dumps({"images": [{"id": 1, "file_name": 1}], "annotations": [{"image_id": 1, "caption": 2}]})
 BIAS = "text_encoder.transformer.norm.bias"
 SURROUNDINGS = dataset(records, {"file": "precious", "captions": "0.jpg#0\ta picture\n", "empty": None})
 MANY = files({f"data/images/{number}.png": PICTURES[1] for number in range(MAX_DRAWN + 1)})
@@ -219,15 +219,15 @@ def command_line(command: tuple[str, ...], words: str, *expected: str) -> Case:
 
 
 CAPTION_FILES: list[tuple[str, bytes | str, str]] = [
-    ("UTF-16", TOKENS.encode("utf-16"), "cannot read captions"),
-    ("unknown format", "hello\nworld\n", "captions.txt"),
+    ("unknown encoding", b"1.jpg#0\t\x81\x8d\xfe\xff\x8f", "save it as UTF-8"),
+    ("unknown format", "hello\nworld\n", "not recognised"),
     ("line cut off", f"{TOKENS}3.jp", "line 4"),
-    ("table with a line of one column", "image,caption\n1.jpg,a circle\nonly\n", "line 3"),
+    ("quote that is not closed", 'image,caption\n1.jpg,"a circle\n2.jpg,a square\n', "line 2"),
     ("nested too deeply", "[" * 100_000, "cannot read captions"),
     ("COCO without images", '{"annotations": []}', "COCO"),
-    ("COCO with a number as a name", COCO_NUMBER, "must be strings"),
+    ("COCO with a number as a caption", COCO_NUMBER, "must be strings"),
     ("a caption of 100,001 characters", f"1.jpg#0\t{'x' * (MAX_CAPTION + 1)}", "too long"),
-    ("no words", "1.jpg#0\t...\n2.jpg#0\t🐱\n", "none of the pictures"),
+    ("no words", "1.jpg#0\t...\n2.jpg#0\t🐱\n", "no usable captions"),
     ("pictures that do not exist", "5.jpg#0\ta cat\n", "none of the pictures"),
 ]
 CASES = [

@@ -170,7 +170,7 @@ COCO = st.fixed_dictionaries(
         ),
     }
 )
-CAPTION_LINES = ["image,caption", "a.jpg,a dog, a cat", "a.jpg#0\ta dog", "a.jpg#zhc#0 狗", "a.jpg| 0| a", "|,#"]
+CAPTION_LINES = ["image,caption", "a.jpg,a dog, a cat", "a.jpg#0\ta dog", "a.jpg#zhc#0 狗", "a.jpg| 0| a", "|,#", 'a,"']
 LINES = st.lists(st.sampled_from(CAPTION_LINES) | st.text()).map("\n".join)
 
 
@@ -178,13 +178,13 @@ LINES = st.lists(st.sampled_from(CAPTION_LINES) | st.text()).map("\n".join)
 def test_any_caption_file_is_read_or_refused(folder: Path, content: bytes) -> None:
     (folder / "captions.txt").write_bytes(content)
     try:
-        captions = read_captions(folder / "captions.txt")
+        file = read_captions(folder / "captions.txt")
     except DatasetError as error:
         assert is_bilingual(error)
     else:
-        for texts in captions.values():
-            assert texts
-            assert all(text == text.strip() for text in texts)
+        for row in file.rows:
+            assert row.captions
+            assert all(text == text.strip() for text in row.captions)
 
 
 # ---------------------------------------------------------------------------------------------------------- recall

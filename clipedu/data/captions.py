@@ -66,7 +66,7 @@ class CaptionFile:
     """The rows of a caption file, in its order.
 
     Attributes:
-        rows: only captions with words.
+        rows: those that have captions with words, and only these.
         unused: the names of columns that were not used.
         encoding: empty for UTF-8.
         left_out: by reason, the pictures or lines concerned.
@@ -475,7 +475,8 @@ def _add_row(
             file.left_out[NO_WORDS].append(picture)
         else:
             kept.append(text)
-    file.rows.append(Row(picture, kept, split, list(labels)))
+    if kept:
+        file.rows.append(Row(picture, kept, split, list(labels)))
 
 
 def _text(value: Any, where: str) -> str:

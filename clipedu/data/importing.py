@@ -97,11 +97,7 @@ def import_captions(
     left_out[_NO_CAPTION] += [path.as_posix() for path in pictures.paths if path not in entries]
     notes = [note for path, file in files for note in _notes(path, file.encoding, file.unused)]
     if splits:
-        listed: dict[PurePath, str] = {}
-        for split, path in splits:
-            text, encoding = read_any_text(path)
-            notes += _notes(path, encoding)
-            _add_listed(listed, pictures, split, text, left_out)
+        listed = _read_split_files(pictures, splits, left_out, notes)
         entries = _only_listed(entries, listed, left_out)
     elif any(entry.split for entry in entries.values()):
         for entry in entries.values():
@@ -138,32 +134,30 @@ def _join(
     left_out: dict[str, list[str]],
 ) -> dict[PurePath, _Entry]:
     """The pictures that have captions, in the order of the caption files."""
+    rows = [row for files in sources.values() for _, file in files for row in file.rows]
+    if not rows:
+        counts = [(*reason.split(" | "), len(names)) for reason, names in left_out.items() if names]
+        zh, en = (", ".join(f"{count[i]} {count[2]:,}" for count in counts) for i in (0, 1))
+        raise DatasetError(f"没有一条可用的说明（{zh}）", f"there are no usable captions ({en})")
     paths = [path for files in sources.values() for path, _ in files]
-    rows = [row for files in sources.values() for _, file in files for row in file.rows if row.captions]
     from_names = {} if any(row.split for row in rows) else _splits_in_names(paths)
     entries: dict[PurePath, _Entry] = {}
     for code, files in sources.items():
-        names = [row.picture for _, file in files for row in file.rows if row.captions]
-        found = _find_all(out, pictures, names, left_out)
+        found = _find_all(out, pictures, [row.picture for _, file in files for row in file.rows], left_out)
         for path, file in files:
             for row in file.rows:
-                if row.captions and row.picture in found:
-                    picture = found[row.picture]
-                    entry = entries.setdefault(picture, _Entry())
-                    _add_row(entry, code, row, left_out)
+                if picture := found.get(row.picture):
                     split = row.split or from_names.get(path, "")
-                    if split and entry.split and split != entry.split:
-                        _refuse_two_splits(picture, entry.split, split)
-                    entry.split = entry.split or split
-    if not rows:
-        reasons = ", ".join(f"{reason}: {len(names):,}" for reason, names in left_out.items() if names)
-        raise DatasetError(f"没有一条可用的说明（{reasons}）", f"there are no usable captions ({reasons})")
+                    _add_row(entries.setdefault(picture, _Entry()), picture, code, row, split, left_out)
     if not entries:
         _refuse_names(out, pictures, rows[0].picture, left_out)
     return entries
 
 
-def _add_row(entry: _Entry, code: str, row: Row, left_out: dict[str, list[str]]) -> None:
+def _add_row(entry: _Entry, picture: PurePath, code: str, row: Row, split: str, left_out: dict[str, list[str]]) -> None:
+    if split and entry.split and split != entry.split:
+        _refuse_two_splits(picture, entry.split, split)
+    entry.split = entry.split or split
     entry.texts.setdefault(code, []).extend(row.captions)
     for label in row.labels:
         if entry.labels.setdefault(_LABEL_FIELDS[_language_of(label)], label) != label:
@@ -322,15 +316,21 @@ def _splits_in_names(paths: Sequence[Path]) -> dict[Path, str]:
     return splits if len(splits) == len(found) and len(set(splits.values())) > 1 else {}
 
 
-def _add_listed(
-    listed: dict[PurePath, str], pictures: _Pictures, split: str, text: str, left_out: dict[str, list[str]]
-) -> None:
-    for name in filter(None, map(str.strip, text.split("\n"))):
-        found, _ = pictures.find(name)
-        if len(found) != 1:
-            left_out[_LISTED_ONLY].append(name)
-        elif listed.setdefault(found[0], split) != split:
-            _refuse_two_splits(found[0], listed[found[0]], split)
+def _read_split_files(
+    pictures: _Pictures, splits: Sequence[tuple[str, Path]], left_out: dict[str, list[str]], notes: list[str]
+) -> dict[PurePath, str]:
+    """The split of each picture that is listed."""
+    listed: dict[PurePath, str] = {}
+    for split, path in splits:
+        text, encoding = read_any_text(path)
+        notes += _notes(path, encoding)
+        for name in filter(None, map(str.strip, text.split("\n"))):
+            found, _ = pictures.find(name)
+            if len(found) != 1:
+                left_out[_LISTED_ONLY].append(name)
+            elif listed.setdefault(found[0], split) != split:
+                _refuse_two_splits(found[0], listed[found[0]], split)
+    return listed
 
 
 def _only_listed(
