@@ -70,7 +70,7 @@ FORMS: dict[str, Content] = {
     "open_clip": 'title\tfilepath\nA ball , red .\t1.jpg\n"A ""red"" ball"\t1.jpg\nA blue ball\t2.jpg\n',
     "Excel": '\ufeffFile Name ;Caption\r\n1.jpg;A ball , red .\r\n1.jpg;"A ""red"" ball"\r\n2.jpg;"A blue\r\nball"\r\n',
     "wide": 'file_name,caption_0,caption_1\n1.jpg,"A ball , red .","A ""red"" ball"\n2.jpg,A blue ball\n',
-    "two languages": '图片,说明_zh,caption_en\n1.jpg,球,"A ball , red ."\n1.jpg,球,A "red" ball\n2.jpg,球,A blue ball\n',
+    "two languages": '图片,说明_zh,caption_en\n1.jpg,,"A ball , red ."\n1.jpg,球,A "red" ball\n2.jpg,球,A blue ball\n',
     "list in a cell": '图片名|文本\n1.jpg|"[\'A ball , red .\', \'A ""red"" ball\']"\n2.jpg|[\'A blue ball\']\n',
     "records": json.dumps(ITEMS),
     "JSON lines": "\n".join(map(json.dumps, ITEMS)),

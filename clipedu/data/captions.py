@@ -382,7 +382,7 @@ def _json_records(text: str, language: str) -> list[dict[str, Any]]:
             raise
         content = [json.loads(line) for line in text.split("\n") if line.strip()]  # JSONL
     if isinstance(content, dict):
-        if isinstance(content.get("images"), list):
+        if content.get("images") and isinstance(content["images"], list):
             return _coco_records(content) if "annotations" in content else _karpathy_records(content["images"])
         if _find_columns(list(content), language):
             return [content]
@@ -405,15 +405,14 @@ def _refuse_json(found: str) -> NoReturn:
 
 def _coco_records(content: dict[str, Any]) -> list[dict[str, Any]]:
     """COCO's captions_*.json: pictures and annotations joined by their id."""
-    annotations = content["annotations"]
-    if annotations and all(isinstance(item, dict) and "caption" not in item for item in annotations):
-        raise DatasetError(
-            "这个 COCO 文件里没有说明（caption）；请用 captions_*.json",
-            "this COCO file has no captions; use captions_*.json",
-        )
     try:
+        if not any("caption" in item for item in content["annotations"]):
+            raise DatasetError(
+                "这个 COCO 文件里没有说明（caption）；请用 captions_*.json",
+                "this COCO file has no captions; use captions_*.json",
+            )
         names = {image["id"]: image["file_name"] for image in content["images"]}
-        return [{"image": names[item["image_id"]], "caption": item["caption"]} for item in annotations]
+        return [{"image": names[item["image_id"]], "caption": item["caption"]} for item in content["annotations"]]
     except (KeyError, TypeError) as error:
         raise DatasetError(
             f"不是 COCO 的 captions_*.json 格式（{error!r:.80}）",
