@@ -77,7 +77,7 @@ def load_image(path: Path, size: int | None = None) -> Image.Image:
         file.load()
         turn = _TURNS.get(_orientation(file))
         image = _rgb_on_white(file, size)
-        return image.transpose(turn) if turn else image
+        return image if turn is None else image.transpose(turn)
 
     return _use(path, decode)
 
