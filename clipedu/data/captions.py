@@ -25,9 +25,9 @@ from clipedu.tokenizer import SimpleTokenizer
 
 # Names of columns, most telling first; spaces and capitals do not matter.
 _PICTURE = (
-    *("image", "image_path", "img_path", "filepath", "file_path", "path", "file_name", "filename", "image_name"),
-    *("image_file", "image_filename", "img_name", "img", "picture", "photo", "图片", "图像", "图片路径", "图片名"),
-    *("图片名称", "文件名", "文件", "路径", "image_id", "img_id", "photo_id"),
+    *("image_path", "img_path", "file_path", "path", "image", "file_name", "filename", "image_name", "image_file"),
+    *("image_filename", "img_name", "img", "picture", "photo", "图片路径", "图片", "图像", "图片名", "图片名称"),
+    *("文件名", "文件", "路径", "filepath", "image_id", "img_id", "photo_id"),  # filepath may be just the folder
 )
 _CAPTION = (
     *("caption", "captions", "text", "texts", "sentence", "sentences", "comment", "title", "description", "raw"),
@@ -49,6 +49,7 @@ NO_WORDS = "说明里没有词 | captions without words"
 _TOO_SHORT = "行太短 | rows too short"
 _TOO_LONG = "单元格比表头多 | rows with more cells than the heading"
 _NO_NAME = "没有图片名 | rows without a picture's name"
+_NO_LABEL = "类别不是文字 | labels that are not text"
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,18 @@ def read_captions(path: Path, language: str = "en") -> CaptionFile:
         DatasetError: the file cannot be read or its form is not understood.
     """
     file = CaptionFile()
+    if path.is_dir():
+        _read_texts(path, file)
+        return file
+    text, file.encoding = read_any_text(path)
     try:
-        if path.is_dir():
-            _read_texts(path, file)
-            return file
-        text, file.encoding = read_any_text(path)
         if text.lstrip().startswith(("{", "[")):
             _read_json(text, language, file)
         else:
             _read_lines(path.name, text, language, file)
     except DatasetError as error:
         raise DatasetError(f"{path}：{error.zh}", f"{path}: {error.en}") from error
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
     return file
 
@@ -129,13 +130,15 @@ def read_any_text(path: Path) -> tuple[str, str]:
         DatasetError: the file cannot be read, or its encoding is not recognised.
     """
     try:
-        text, encoding = _decode(path.read_bytes())
+        data = path.read_bytes()
+        text, encoding = _decode(data)
     except OSError as error:
         raise DatasetError(f"无法读取 {path}：{error}", f"cannot read {path}: {error}") from error
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
         raise DatasetError(
-            f"无法读取 {path}：认不出它的编码；请把它另存为 UTF-8",
-            f"cannot read {path}: its encoding is not recognised; save it as UTF-8",
+            f"无法读取 {path}：第 {line} 行的编码认不出来；请把它另存为 UTF-8",
+            f"cannot read {path}: the encoding of line {line} is not recognised; save it as UTF-8",
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
 
@@ -146,14 +149,16 @@ def _decode(data: bytes) -> tuple[str, str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeError:
+        runs = re.findall(rb"[\x80-\xff]+", data)
+        if sum(run.decode("utf-8", "ignore").encode() == run for run in runs) > 0.5 * len(runs):
+            raise  # UTF-8 with a damaged place
         if (chinese := _common_chinese(data)) is not None:
             return chinese, "GB18030"
-        runs = re.findall(rb"[\x80-\xff]+", data)
         if sum(len(run) == 1 for run in runs) < 0.8 * len(runs):
             raise
         return data.decode("cp1252"), "Windows-1252"  # accented letters seldom stand side by side
     if "\0" in text:
-        raise UnicodeError("UTF-16 without a byte-order mark")
+        raise UnicodeDecodeError("utf-8", data, data.index(0), data.index(0) + 1, "UTF-16 without a byte-order mark")
     return text, ""
 
 
@@ -180,7 +185,7 @@ def _read_texts(folder: Path, file: CaptionFile) -> None:
         _add_row(file, path.name, str(path.relative_to(folder).with_suffix("")), text.strip().split("\n"))
     if not file.rows:
         raise DatasetError(
-            "这个文件夹里没有与图片同名的 .txt 说明", "this folder contains no .txt files with captions beside pictures"
+            f"{folder} 里没有与图片同名的 .txt 说明", f"{folder} contains no .txt files with captions of pictures"
         )
 
 
@@ -281,7 +286,7 @@ def _read_table(
         elif len(cells) <= max(columns.picture, columns.captions[0]):
             file.left_out[_TOO_SHORT].append(f"{file_name}:{number}")
         else:
-            _add_cells(file, f"{file_name}:{number}", cells, columns)
+            _add_cells(file, f"{file_name}:{number}", [*cells, *[None] * (len(names) - len(cells))], columns)
 
 
 def _table_rows(lines: Sequence[str], start: int, delimiter: str, picture: int) -> Iterator[tuple[int, list[str]]]:
@@ -378,9 +383,9 @@ def _json_records(text: str, language: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
+        if error.msg != "Extra data" or not text.lstrip().startswith("{"):
             raise
-        content = [json.loads(line) for line in text.split("\n") if line.strip()]  # JSONL
+        content = [_json_line(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if isinstance(content, dict):
         if content.get("images") and isinstance(content["images"], list):
             return _coco_records(content) if "annotations" in content else _karpathy_records(content["images"])
@@ -395,9 +400,16 @@ def _json_records(text: str, language: str) -> list[dict[str, Any]]:
     return list(content)
 
 
+def _json_line(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise DatasetError(f"第 {number} 行不是 JSON：{error}", f"line {number} is not JSON: {error}") from error
+
+
 def _refuse_json(found: str) -> NoReturn:
     raise DatasetError(
-        f"JSON 的结构无法识别（{found}）；支持记录列表、{{图片名: 说明}}、COCO 和 Karpathy 的格式",
+        f"JSON 的结构无法识别（{found}）；支持记录列表、以图片名为键的对象、COCO 和 Karpathy 的格式",
         f"this JSON is not recognised ({found}); supported: a list of records, {{picture: caption}}, and the formats "
         "of COCO and Karpathy",
     )
@@ -442,13 +454,13 @@ def _karpathy_records(images: list[Any]) -> list[dict[str, Any]]:
 
 
 def _add_cells(file: CaptionFile, where: str, cells: Sequence[Any], columns: _Columns) -> None:
-    """Add a row. `cells` may be fewer than the columns: those missing at the end are empty."""
-    there = [i for i in (*columns.split, *columns.labels) if i < len(cells)]
-    values = {i: _text(str(cells[i]) if type(cells[i]) is int else cells[i], where) for i in (columns.picture, *there)}
-    captions = [text for i in columns.captions if i < len(cells) for text in _texts(cells[i], where)]
-    split = "".join(values.get(i, "") for i in columns.split)
-    labels = [label for i in columns.labels if (label := values.get(i, ""))]
-    _add_row(file, where, values[columns.picture], captions, split_name(split), labels)
+    values = [str(cell) if type(cell) is int else cell for cell in cells]  # names such as 1000268201
+    captions = [text for i in columns.captions for text in _texts(cells[i], where)]
+    split = "".join(_text(values[i], where) for i in columns.split)
+    labels = [values[i] for i in columns.labels if isinstance(values[i], str)]
+    if len(labels) < sum(cells[i] is not None for i in columns.labels):
+        file.left_out[_NO_LABEL].append(where)
+    _add_row(file, where, _text(values[columns.picture], where), captions, split_name(split), labels)
 
 
 def _add_row(
@@ -470,16 +482,20 @@ def _add_row(
                 f"a caption of {picture} has {len(caption):,} characters, which is too long",
             )
         text = re.sub(r"\s*\n\s*", " ", caption.strip())
-        if text in _MISSING or not SimpleTokenizer.tokenize_text(text):  # read_records would refuse it
+        if not _is_something(text):
             file.left_out[NO_WORDS].append(picture)
         else:
             kept.append(text)
     if kept:
-        file.rows.append(Row(picture, kept, split, list(labels)))
+        file.rows.append(Row(picture, kept, split, [label.strip() for label in labels if _is_something(label)]))
+
+
+def _is_something(text: str) -> bool:
+    """Whether there are words in it, and not one of the many ways of writing nothing."""
+    return text.strip() not in _MISSING and bool(SimpleTokenizer.tokenize_text(text))
 
 
 def _text(value: Any, where: str) -> str:
-    """A cell as a text; empty for the many ways of writing nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str):

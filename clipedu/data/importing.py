@@ -89,13 +89,17 @@ def import_captions(
     if class_folders:
         for code, rows in _class_rows(pictures, left_out).items():
             sources[code].append((out, CaptionFile(rows)))
-    files = [item for of_language in sources.values() for item in of_language]
-    for _, file in files:
+    readings: dict[Path, list[CaptionFile]] = defaultdict(list)  # two of a file with both languages
+    for path, file in (item for of_language in sources.values() for item in of_language):
+        readings[path].append(file)
         for reason, names in file.left_out.items():
             left_out[reason] += names
     entries = _join(out, pictures, sources, left_out)
     left_out[_NO_CAPTION] += [path.as_posix() for path in pictures.paths if path not in entries]
-    notes = [note for path, file in files for note in _notes(path, file.encoding, file.unused)]
+    notes = []
+    for path, (first, *others) in readings.items():
+        unused = [name for name in first.unused if all(name in other.unused for other in others)]
+        notes += _notes(path, first.encoding, unused)
     if splits:
         listed = _read_split_files(pictures, splits, left_out, notes)
         entries = _only_listed(entries, listed, left_out)
@@ -110,7 +114,11 @@ def import_captions(
         Counter(entry.split for entry in entries.values()),
         sum(len(texts) for entry in entries.values() for texts in entry.texts.values()),
         notes,
-        {reason: names for reason, names in left_out.items() if names},
+        {  # names once for both languages; but of captions without words, each counts
+            reason: names if reason == NO_WORDS else list(dict.fromkeys(names))
+            for reason, names in left_out.items()
+            if names
+        },
     )
 
 
@@ -191,7 +199,7 @@ def _find_all(
         else:
             missing.append(name)
     _refuse_links(out, fits, missing)
-    left_out[_NO_PICTURE] = list(dict.fromkeys((*left_out[_NO_PICTURE], *missing)))  # once for both languages
+    left_out[_NO_PICTURE] += missing
     certain = {}
     for picture, of_picture in fits.items():
         spellings = _spellings(of_picture)
@@ -293,9 +301,9 @@ def _refuse_names(out: Path, pictures: _Pictures, name: str, left_out: Mapping[s
     if left_out.get(_AMBIGUOUS):
         name = left_out[_AMBIGUOUS][0]
         raise DatasetError(
-            f"不能确定说明文件里的 {name!r} 是 {out} 里的哪张图片；请让图片放在说明所写的文件夹里",
-            f"it is not certain which picture in {out} the captions mean by {name!r}; keep the pictures in the folders "
-            "that the captions name",
+            f"不能确定说明文件里的 {name!r} 是 {out} 里的哪张图片；请用文件夹区分，说明里和磁盘上要一致",
+            f"it is not certain which picture in {out} the captions mean by {name!r}; tell them apart by folders, the "
+            "same in the captions and on disk",
         )
     there = pictures.paths[0].as_posix() if pictures.paths else None
     raise DatasetError(
