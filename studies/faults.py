@@ -19,7 +19,6 @@ import struct
 import sys
 import tempfile
 import time
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -307,9 +306,6 @@ BROKEN: dict[str, Content] = {
     "PNG without width": png(0, 32, 8, 2, zeros(32)),
     "PNG with a wrong checksum": PICTURES[1].replace(b"IDAT", b"IDAT\x00", 1),
     "PNG without pixels": png(32, 32, 8, 2, zeros(0)),
-    "PNG whose text unpacks to 300 MB": lambda: png(
-        32, 32, 8, 2, zeros(32 * 97), chunk(b"zTXt", b"x\0\0" + zeros(300_000_000))
-    ),
     "DDS of an unknown kind": DDS,
     "30,000 x 30,000, PNG": png(30_000, 30_000, 8, 2, zeros(1000)),
     "12,000 x 12,000, PNG": png(12_000, 12_000, 8, 2, zeros(1000)),
@@ -317,7 +313,7 @@ BROKEN: dict[str, Content] = {
 refuse(
     "pictures",
     EVALUATE,
-    "1 faults",
+    "1 fault",
     {name: picture(content, "first.jpg") for name, content in BROKEN.items()},
 )
 
@@ -385,6 +381,7 @@ accept(
             "broken EXIF": encoded(PHOTO, exif=b"Exif\0\0MM\0*garbage"),
             "broken ICC profile": encoded(PHOTO, icc_profile=b"not a profile"),
             "ICC profile that does not unpack": png(32, 32, 8, 2, rows(QUARTERS), chunk(b"iCCP", b"x\0\0garbage")),
+            "text that unpacks to 3 MB": png(32, 32, 8, 2, rows(QUARTERS), chunk(b"zTXt", b"x\0\0" + zeros(3_000_000))),
             "extra bytes after the end": encoded(PHOTO) + bytes(10_000),
             **{f"EXIF orientation {number}": encoded(TURNED[number], exif=tagged(number)) for number in STORED},
         }.items()
@@ -432,7 +429,7 @@ def rubbish_among_photos(workspace: Workspace) -> None:
     (workspace.folder / "data/images/circle.jpg").symlink_to("circle.jpg")
 
 
-accept("pictures", nothing, {"rubbish among photos": rubbish_among_photos}, SEARCH, "3 damaged", "2.png", creates=())
+accept("pictures", nothing, {"rubbish among photos": rubbish_among_photos}, SEARCH, "left out: 3", "2.png", creates=())
 
 
 # ---------------------------------------------------------------------------------------------------- paths
@@ -821,7 +818,6 @@ def main() -> int:
         "|---" * 6 + "|",
     ]
     problems = []
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's own warning about large pictures
     with tempfile.TemporaryDirectory(prefix="clipedu_faults_") as name:
         reference = make_reference(Path(name) / "reference")
         words = reference.command((*EVALUATE[:4], "{data}", *EVALUATE[5:-1], f"{name}/reference/scores.json"))

@@ -282,14 +282,6 @@ def test_modes_are_shown_as_a_viewer_would(tmp_path: Path) -> None:
         assert (r > 230, g < 25, b < 25) == (True, True, True), name
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    image = Image.new("RGB", (8, 16), "white")
-    exif = image.getexif()
-    exif[0x0112] = 6  # to be displayed rotated by 90 degrees
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert load_image(tmp_path / "turned.jpg").size == (16, 8)
-
-
 def test_pixels_are_scaled_and_cropped_in_the_middle(tmp_path: Path) -> None:
     wide = Image.new("RGB", (300, 100), "white")
     wide.paste("black", (100, 0, 200, 100))
