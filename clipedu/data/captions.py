@@ -67,12 +67,14 @@ class CaptionFile:
     """The rows of a caption file, in its order.
 
     Attributes:
+        path: the file, or the folder of texts.
         rows: those that have captions with words, and only these.
         unused: the names of columns that were not used.
         encoding: empty for UTF-8.
         left_out: by reason, the pictures or lines concerned.
     """
 
+    path: Path
     rows: list[Row] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     encoding: str = ""
@@ -81,16 +83,17 @@ class CaptionFile:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The positions of the columns that are used."""
+    """The columns of a table, and the positions of those that are used."""
 
+    names: Sequence[str]
     picture: int
     captions: list[int]
     split: list[int]
     labels: list[int]
 
-    def unused(self, names: Sequence[str]) -> list[str]:
+    def unused(self) -> list[str]:
         used = {self.picture, *self.captions, *self.split, *self.labels}
-        return [name.strip() or f"#{i + 1}" for i, name in enumerate(names) if i not in used]
+        return [name.strip() or f"#{i + 1}" for i, name in enumerate(self.names) if i not in used]
 
 
 def read_captions(path: Path, language: str = "en") -> CaptionFile:
@@ -103,16 +106,16 @@ def read_captions(path: Path, language: str = "en") -> CaptionFile:
     Raises:
         DatasetError: the file cannot be read or its form is not understood.
     """
-    file = CaptionFile()
+    file = CaptionFile(path)
     if path.is_dir():
-        _read_texts(path, file)
+        _read_texts(file)
         return file
     text, file.encoding = read_any_text(path)
     try:
         if text.lstrip().startswith(("{", "[")):
             _read_json(text, language, file)
         else:
-            _read_lines(path.name, text, language, file)
+            _read_lines(text, language, file)
     except DatasetError as error:
         raise DatasetError(f"{path}：{error.zh}", f"{path}: {error.en}") from error
     except (ValueError, RecursionError, csv.Error) as error:
@@ -177,19 +180,20 @@ def _common_chinese(data: bytes) -> str | None:
 # ---------------------------------------------------------------------------------------------- texts and tables
 
 
-def _read_texts(folder: Path, file: CaptionFile) -> None:
+def _read_texts(file: CaptionFile) -> None:
     """Texts beside the pictures: photo.txt describes photo.jpg, one caption per line."""
-    for path in sorted(folder.rglob("*.txt")):
+    for path in sorted(file.path.rglob("*.txt")):
         text, encoding = read_any_text(path)
         file.encoding = file.encoding or encoding
-        _add_row(file, path.name, str(path.relative_to(folder).with_suffix("")), text.strip().split("\n"))
+        name = path.relative_to(file.path).with_suffix("").as_posix()
+        _add_row(file, path.name, name, [line for line in text.split("\n") if line.strip()] or [""])
     if not file.rows:
         raise DatasetError(
-            f"{folder} 里没有与图片同名的 .txt 说明", f"{folder} contains no .txt files with captions of pictures"
+            f"{file.path} 里没有与图片同名的 .txt 说明", f"{file.path} contains no .txt files with captions of pictures"
         )
 
 
-def _read_lines(file_name: str, text: str, language: str, file: CaptionFile) -> None:
+def _read_lines(text: str, language: str, file: CaptionFile) -> None:
     lines = text.split("\n")
     number = next((number for number, line in enumerate(lines) if line.strip()), None)
     if number is None:
@@ -198,16 +202,12 @@ def _read_lines(file_name: str, text: str, language: str, file: CaptionFile) -> 
     headings = {delimiter: next(csv.reader([first], delimiter=delimiter)) for delimiter in _DELIMITERS}
     for delimiter, names in headings.items():
         if columns := _find_columns(names, language):
-            _read_table(file_name, lines, number + 1, delimiter, names, columns, file)
-            return
+            return _read_table(lines, number + 1, delimiter, columns, file)
     for delimiter, cells in headings.items():
         if len(cells) > 1 and _is_picture_name(cells[0]):
-            columns = _two_columns(lines, delimiter)
-            _read_table(file_name, lines, number, delimiter, ["image", "caption"], columns, file)
-            return
+            return _read_table(lines, number, delimiter, _two_columns(lines, delimiter), file)
     if _TOKEN_LINE.fullmatch(first.strip()):
-        _read_token_lines(file_name, lines, file)
-        return
+        return _read_token_lines(lines, file)
     widest = max(headings.values(), key=len)
     if len(widest) == 1:
         raise DatasetError(
@@ -234,7 +234,7 @@ def _find_columns(names: Sequence[str], language: str) -> _Columns | None:
     pictures = first_of(_PICTURE, plain)
     if not captions or not pictures:
         return None
-    return _Columns(pictures[0], captions, first_of(_SPLIT, plain)[:1], first_of(_LABEL, everywhere))
+    return _Columns(names, pictures[0], captions, first_of(_SPLIT, plain)[:1], first_of(_LABEL, everywhere))
 
 
 def _parse_name(name: str) -> tuple[str, str, str]:
@@ -257,7 +257,7 @@ def _two_columns(lines: Sequence[str], delimiter: str) -> _Columns:
             "缺少表头；请写在第一行，例如 image,caption,id（每列一个名字）",
             "the heading is missing; write it into the first line, such as image,caption,id (a name for each column)",
         )
-    return _Columns(0, [1], [], [])
+    return _Columns(["image", "caption"], 0, [1], [], [])
 
 
 def _refuse_columns(names: Sequence[str], language: str) -> NoReturn:
@@ -269,24 +269,17 @@ def _refuse_columns(names: Sequence[str], language: str) -> NoReturn:
     )
 
 
-def _read_table(
-    file_name: str,
-    lines: Sequence[str],
-    start: int,
-    delimiter: str,
-    names: Sequence[str],
-    columns: _Columns,
-    file: CaptionFile,
-) -> None:
-    file.unused = columns.unused(names)
+def _read_table(lines: Sequence[str], start: int, delimiter: str, columns: _Columns, file: CaptionFile) -> None:
+    file.unused = columns.unused()
+    width = len(columns.names)
     for number, row in _table_rows(lines, start, delimiter, columns.picture):
-        cells = _fit(row, names, columns, delimiter)
-        if len(cells) > len(names):
-            file.left_out[_TOO_LONG].append(f"{file_name}:{number}")
+        where, cells = f"{file.path.name}:{number}", _fit(row, columns, delimiter)
+        if len(cells) > width:
+            file.left_out[_TOO_LONG].append(where)
         elif len(cells) <= max(columns.picture, columns.captions[0]):
-            file.left_out[_TOO_SHORT].append(f"{file_name}:{number}")
+            file.left_out[_TOO_SHORT].append(where)
         else:
-            _add_cells(file, f"{file_name}:{number}", [*cells, *[None] * (len(names) - len(cells))], columns)
+            _add_cells(file, where, [*cells, *[None] * (width - len(cells))], columns)
 
 
 def _table_rows(lines: Sequence[str], start: int, delimiter: str, picture: int) -> Iterator[tuple[int, list[str]]]:
@@ -327,11 +320,11 @@ def _refuse_quote(number: int) -> NoReturn:
     )
 
 
-def _fit(row: list[str], names: Sequence[str], columns: _Columns, delimiter: str) -> list[str]:
+def _fit(row: list[str], columns: _Columns, delimiter: str) -> list[str]:
     """The row with as many cells as the heading, where a caption was split or joined with its number."""
+    names, at = columns.names, columns.captions[0]
     while len(row) > len(names) and not row[-1].strip():
         row = row[:-1]
-    at = columns.captions[0]
     if len(columns.captions) > 1 or len(row) < at:
         return row
     if at and "number" in names[at - 1].lower():  # Flickr30k has a row like "1.jpg| 4   A dog runs": a bar is missing
@@ -344,7 +337,7 @@ def _fit(row: list[str], names: Sequence[str], columns: _Columns, delimiter: str
     return row
 
 
-def _read_token_lines(file_name: str, lines: Sequence[str], file: CaptionFile) -> None:
+def _read_token_lines(lines: Sequence[str], file: CaptionFile) -> None:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -354,7 +347,7 @@ def _read_token_lines(file_name: str, lines: Sequence[str], file: CaptionFile) -
                 f"第 {number} 行不是“图片名#0 说明”的形式：{line[:40]!r}",
                 f"line {number} is not 'picture.jpg#0 caption': {line[:40]!r}",
             )
-        _add_row(file, f"{file_name}:{number}", match["name"], [match["caption"] or ""])
+        _add_row(file, f"{file.path.name}:{number}", match["name"], [match["caption"] or ""])
 
 
 # -------------------------------------------------------------------------------------------------------- JSON
@@ -373,7 +366,7 @@ def _read_json(text: str, language: str, file: CaptionFile) -> None:
     columns = _find_columns(names, language)
     if columns is None:
         _refuse_columns(names, language)
-    file.unused = columns.unused(names)
+    file.unused = columns.unused()
     for number, record in enumerate(records):
         _add_cells(file, f"record {number}", [record.get(name) for name in names], columns)
 

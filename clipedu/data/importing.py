@@ -82,16 +82,15 @@ def import_captions(
         )
     left_out: dict[str, list[str]] = defaultdict(list)
     sources = {
-        code: [(path, read_captions(path, code)) for path in paths]
-        for code, paths in (("en", english), ("zh", chinese))
+        code: [read_captions(path, code) for path in paths] for code, paths in (("en", english), ("zh", chinese))
     }
     pictures = _Pictures(out, left_out)
     if class_folders:
         for code, rows in _class_rows(pictures, left_out).items():
-            sources[code].append((out, CaptionFile(rows)))
+            sources[code].append(CaptionFile(out, rows))
     readings: dict[Path, list[CaptionFile]] = defaultdict(list)  # two of a file with both languages
-    for path, file in (item for of_language in sources.values() for item in of_language):
-        readings[path].append(file)
+    for file in (file for files in sources.values() for file in files):
+        readings[file.path].append(file)
         for reason, names in file.left_out.items():
             left_out[reason] += names
     entries = _join(out, pictures, sources, left_out)
@@ -138,24 +137,24 @@ def _record(path: PurePath, entry: _Entry) -> dict[str, object]:
 def _join(
     out: Path,
     pictures: _Pictures,
-    sources: Mapping[str, Sequence[tuple[Path, CaptionFile]]],
+    sources: Mapping[str, Sequence[CaptionFile]],
     left_out: dict[str, list[str]],
 ) -> dict[PurePath, _Entry]:
     """The pictures that have captions, in the order of the caption files."""
-    rows = [row for files in sources.values() for _, file in files for row in file.rows]
+    rows = [row for files in sources.values() for file in files for row in file.rows]
     if not rows:
         counts = [(*reason.split(" | "), len(names)) for reason, names in left_out.items() if names]
         zh, en = (", ".join(f"{count[i]} {count[2]:,}" for count in counts) for i in (0, 1))
         raise DatasetError(f"没有一条可用的说明（{zh}）", f"there are no usable captions ({en})")
-    paths = [path for files in sources.values() for path, _ in files]
+    paths = [file.path for files in sources.values() for file in files]
     from_names = {} if any(row.split for row in rows) else _splits_in_names(paths)
     entries: dict[PurePath, _Entry] = {}
     for code, files in sources.items():
-        found = _find_all(out, pictures, [row.picture for _, file in files for row in file.rows], left_out)
-        for path, file in files:
+        found = _find_all(out, pictures, [row.picture for file in files for row in file.rows], left_out)
+        for file in files:
             for row in file.rows:
                 if picture := found.get(row.picture):
-                    split = row.split or from_names.get(path, "")
+                    split = row.split or from_names.get(file.path, "")
                     _add_row(entries.setdefault(picture, _Entry()), picture, code, row, split, left_out)
     if not entries:
         _refuse_names(out, pictures, rows[0].picture, left_out)
