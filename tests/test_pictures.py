@@ -22,7 +22,7 @@ from clipedu.ground.errors import ClipEduError, DatasetError
 from clipedu.search import Hit, readable_pictures
 from tests.conftest import ROOT
 
-RED = Image.new("RGB", (16, 8), (255, 0, 0))
+RED = Image.new("RGB", (64, 32), (255, 0, 0))
 
 
 def with_tags(path: Path, entries: bytes) -> None:
@@ -89,7 +89,7 @@ def test_refused_pictures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
     for name, words in {
         "drawing.jpg": "unknown format",
         "raw.nef": "converted",
-        "red.png": "16 x 8",
+        "red.png": "64 x 32",
         "no": "No such",
     }.items():
         with pytest.raises(DatasetError, match=words):

@@ -99,10 +99,8 @@ def _use(path: Path, read: Callable[[ImageFile.ImageFile], _Result]) -> _Result:
     try:
         try:
             return read_from(path)
-        except (
-            ValueError,
-            UnidentifiedImageError,
-        ):  # what Pillow says to a PNG with more than 1 MB of text, or damaged text
+        # Pillow says so of a PNG with more than 1 MB of text, or with a wrong checksum there.
+        except (ValueError, UnidentifiedImageError):
             data = path.read_bytes()
             if not data.startswith(b"\x89PNG"):
                 raise
