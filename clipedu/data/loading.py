@@ -31,7 +31,7 @@ class Pictures:
     Args:
         paths: their files.
         size: of the decoded squares, in pixels.
-        workers: how many processes decode; 0 decodes in this one, None takes as many as there are usable CPUs.
+        workers: how many processes decode; 0 decodes in this one, None takes one for each usable CPU, at most 8.
     """
 
     def __init__(self, paths: Sequence[Path], size: int, workers: int | None = None) -> None:
@@ -62,8 +62,7 @@ class Pictures:
             if next_indices := next(remaining, []):
                 worker.ask(next_indices)
                 busy.append(worker)
-            # From pinned memory, the GPU copies the batch while it computes.
-            yield batch.pin_memory() if torch.cuda.is_initialized() else batch
+            yield batch
         self._idle = crew
 
 
@@ -168,7 +167,9 @@ def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iter
         ClipEduError: a worker process cannot start, or has ended.
     """
     if isinstance(pictures, Pictures):
-        yield from pictures.batches(batches)
+        for batch in pictures.batches(batches):
+            # From pinned memory, the GPU copies a batch while it computes.
+            yield batch.pin_memory() if torch.cuda.is_initialized() else batch
     else:
         for indices in batches:
             yield pictures[torch.as_tensor(indices)]

@@ -199,7 +199,7 @@ def find_pictures(folder: Path, left_out: dict[str, list[str]] | None = None) ->
     paths = []
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS]
-        for path in (Path(where, name) for name in files if not name.startswith("._")):  # macOS's shadow files
+        for path in (Path(where, name) for name in sorted(files) if not name.startswith("._")):  # macOS's shadow files
             suffix = path.suffix.lower()
             if suffix in PICTURE_SUFFIXES:
                 paths.append(path)
