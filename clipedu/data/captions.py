@@ -202,12 +202,15 @@ def _read_lines(text: str, language: str, file: CaptionFile) -> None:
     headings = {delimiter: next(csv.reader([first], delimiter=delimiter)) for delimiter in _DELIMITERS}
     for delimiter, names in headings.items():
         if columns := _find_columns(names, language):
-            return _read_table(lines, number + 1, delimiter, columns, file)
+            _read_table(lines, number + 1, delimiter, columns, file)
+            return
     for delimiter, cells in headings.items():
         if len(cells) > 1 and _is_picture_name(cells[0]):
-            return _read_table(lines, number, delimiter, _two_columns(lines, delimiter), file)
+            _read_table(lines, number, delimiter, _two_columns(lines, delimiter), file)
+            return
     if _TOKEN_LINE.fullmatch(first.strip()):
-        return _read_token_lines(lines, file)
+        _read_token_lines(lines, file)
+        return
     widest = max(headings.values(), key=len)
     if len(widest) == 1:
         raise DatasetError(

@@ -299,10 +299,16 @@ def _outside(link: Path, out: Path) -> DatasetError:
 def _refuse_names(out: Path, pictures: _Pictures, name: str, left_out: Mapping[str, Sequence[str]]) -> NoReturn:
     if left_out.get(_AMBIGUOUS):
         name = left_out[_AMBIGUOUS][0]
+        found, _ = pictures.find(name)
+        if len(found) > 1:
+            zh = f"说明文件里的 {name!r} 可能是 {out} 里的 {found[0]} 或 {found[1]}"
+            en = f"{name!r} in the captions may be {found[0]} or {found[1]} in {out}"
+        else:
+            zh = f"说明文件里的 {name!r} 和别的名字都像是 {out} 里的 {found[0]}"
+            en = f"{name!r} and other names in the captions fit the same picture in {out}, {found[0]}"
         raise DatasetError(
-            f"不能确定说明文件里的 {name!r} 是 {out} 里的哪张图片；请用文件夹区分，说明里和磁盘上要一致",
-            f"it is not certain which picture in {out} the captions mean by {name!r}; tell them apart by folders, the "
-            "same in the captions and on disk",
+            f"{zh}；请用文件夹区分，说明里和磁盘上要一致",
+            f"{en}; tell them apart by folders, the same in the captions and on disk",
         )
     there = pictures.paths[0].as_posix() if pictures.paths else None
     raise DatasetError(
