@@ -68,5 +68,6 @@ def readable_pictures(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
     good = [path for path in paths if path not in broken]
     if not good:
         reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in left_out.items())
-        raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{reasons}")
+        colon = ":" if reasons else ""
+        raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{colon}{reasons}")
     return good, left_out

@@ -429,7 +429,7 @@ def rubbish_among_photos(workspace: Workspace) -> None:
     (workspace.folder / "data/images/circle.jpg").symlink_to("circle.jpg")
 
 
-accept("pictures", nothing, {"rubbish among photos": rubbish_among_photos}, SEARCH, "left out: 3", "2.png", creates=())
+accept("pictures", nothing, {"rubbish among photos": rubbish_among_photos}, SEARCH, "left out: 4", "2.png", creates=())
 
 
 # ---------------------------------------------------------------------------------------------------- paths
