@@ -429,6 +429,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
     assert snapshot(reference.folder) == before
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest resets the package's own filter
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fault(case: Case, reference: Reference, tmp_path: Path) -> None:
     examine(case, reference, tmp_path / "case")
