@@ -237,15 +237,17 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _is_understood(sentence: str, tokenizer: SimpleTokenizer) -> bool:
-    """Names the words that the model does not know; False if it knows none of the sentence's words."""
+    """Whether the model knows any word of the sentence; the words that it does not know are named."""
     unknown = tokenizer.unknown_words(sentence)
-    understood = len(unknown) < len({*tokenizer.tokenize_text(sentence)})
+    if len(unknown) == len({*tokenizer.tokenize_text(sentence)}):
+        note = f"{sentence!r} 没有一个词在词表里，略去 | {sentence!r} is skipped: the model knows none of its words"
+        print(f"注意 | note: {note}", file=sys.stderr)
+        return False
     if unknown:
         words = " ".join(unknown)
-        left_out = "" if understood else f"，略去 {sentence!r} | nothing to search for in {sentence!r}"
-        note = f"不在词表里的词：{words} | words that the model does not know: {words}{left_out}"
+        note = f"{sentence!r} 里有模型不认识的词：{words} | the model does not know these words of {sentence!r}: {words}"
         print(f"注意 | note: {note}", file=sys.stderr)
-    return understood
+    return True
 
 
 def _create_dataset(options: argparse.Namespace) -> None:
@@ -266,7 +268,9 @@ def _import_captions(options: argparse.Namespace) -> None:
         f"{options.out / 'dataset.json'}: {report.pictures.total():,} 张图片，{report.captions:,} 条说明 | "
         f"{report.pictures.total():,} pictures, {report.captions:,} captions ({by_split})"
     )
-    print("\n".join([*report.notes, describe_left_out(report.left_out, options.out / "left_out.txt")]).strip())
+    for line in (*report.notes, describe_left_out(report.left_out, options.out / "left_out.txt")):
+        if line:
+            print(line)
 
 
 def _check(options: argparse.Namespace) -> int:
