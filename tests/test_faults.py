@@ -241,7 +241,7 @@ CASES = [
             ("NaN", GOOD.replace('"test"', "NaN", 1).encode(), "NaN is not valid JSON"),
             ("deep nesting", b"[" * 100_000, "not UTF-8 encoded JSON"),
             ("an object", {}, "list of records"),
-            ("a thousand faults", [1] * 1000, "… +980"),
+            ("a thousand faults", [{"image_path": f"{n}.png", "text": "x"} for n in range(1000)], "… +980"),
         ]
     ),
     *(
@@ -261,7 +261,14 @@ CASES = [
         ]
     ),
     refused("records", "no caption", dataset(records(text=[], text_zh=[])), TRAIN, "record 0, text", "is missing"),
-    refused("records", "no English", dataset(records(text=[])), EVALUATE, "1 records have no text (such as 0.png)"),
+    refused(
+        "records",
+        "no English",
+        dataset([{"image_path": "images/0.png", "text_zh": "红"}]),
+        TRAIN,
+        "none of the 1 records",
+        "has text",
+    ),
     refused("pictures", "HTML saved as JPEG", picture(b"<html>", "a.jpg"), TRAIN, "1 fault", "a.jpg"),
     refused("pictures", "cut off", picture(PICTURES[0][:-40]), EVALUATE, "1 fault", "first.png is damaged"),
     refused("pictures", "16,000 x 16,000", picture(bmp(16_000, 16_000)), TRAIN, "record 0", "too large"),
@@ -346,7 +353,7 @@ CASES = [
     refused("command lines", "no sentence", nothing, SEARCH[:-1], "SENTENCE"),
     refused("command lines", "no command", nothing, (), "COMMAND"),
     refused("command lines", "too many to draw", MANY, (*SEARCH, "--top", "999", "--out", "hits.png"), f"{MAX_DRAWN}"),
-    Case("command lines", "check", nothing, ("check", "--data-dir", "x"), ("[FAIL] sample_data", "create"), False),
+    Case("command lines", "check", nothing, ("check", "--data-dir", "x"), ("[FAIL] dataset", "create"), False),
 ]
 
 

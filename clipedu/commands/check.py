@@ -76,17 +76,17 @@ def _memory() -> Finding:
 
 def _dataset(data_dir: Path) -> Finding:
     """Reads all records and decodes all pictures; every fault is listed, however many there are."""
-    draw = f"python -m clipedu create-dataset --kind scenes --out {data_dir}"
-    remedy = f"请改正；或先生成示例：{draw}", f"mend it, or draw the sample set: {draw}"
     try:
         records = read_records(data_dir)
         faults: Sequence[str] = [str(error) for error in broken_pictures([r.image_path for r in records]).values()]
-        found = f"{len(records)} pictures in {data_dir}"
+        if not faults:
+            return Finding("dataset", True, f"{len(records)} pictures in {data_dir}")
     except FaultyDataset as error:
-        faults, found = error.faults, str(data_dir)
-    except DatasetError as error:
-        faults, found = [str(error)], str(data_dir)
-    return Finding("dataset", not faults, "\n       ".join([found, *faults]), *remedy)
+        faults = error.faults
+    except DatasetError as error:  # there is no such file, or it is not JSON
+        return Finding("dataset", False, str(data_dir), error.zh, error.en)
+    remedy = "请改正；打不开的图片也可以用 --skip-broken 略过", "fix this, or skip broken pictures: --skip-broken"
+    return Finding("dataset", False, "\n       ".join([str(data_dir), *faults]), *remedy)
 
 
 def _cjk_font() -> Finding:

@@ -20,6 +20,7 @@ from clipedu.commands.reports import describe_left_out, describe_matches, draw_h
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.emoji import create_emoji
 from clipedu.data.importing import import_captions
+from clipedu.data.loading import worker_failed
 from clipedu.data.scenes import create_scenes
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.evaluation import evaluate
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "显存不足；请减小 --batch-size 或 --image-size", "out of GPU memory; lower --batch-size or --image-size"
             )
         )
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        return _complain(worker_failed(error))  # PyTorch raises it wherever the command is at that moment
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -245,7 +250,9 @@ def _is_understood(sentence: str, tokenizer: SimpleTokenizer) -> bool:
         return False
     if unknown:
         words = " ".join(unknown)
-        note = f"{sentence!r} 里有模型不认识的词：{words} | the model does not know these words of {sentence!r}: {words}"
+        note = (
+            f"{sentence!r} 里有模型不认识的词：{words} | the model does not know these words of {sentence!r}: {words}"
+        )
         print(f"注意 | note: {note}", file=sys.stderr)
     return True
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing import Pipe, Process
-from multiprocessing.connection import Connection
 from pathlib import Path
-from weakref import WeakSet
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from clipedu.data.pictures import load_pixels
 from clipedu.ground.environment import usable_cpus
@@ -25,127 +20,76 @@ MEMORY_LIMIT = 2**30  # bytes: decoded pictures up to this size are held in memo
 MAX_WORKERS = 8
 
 
+class _Decoded(Dataset["Tensor | DatasetError"]):
+    """Pictures of one size; an error is an item as well, since raised in a worker it would become a traceback."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = list(paths), size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | DatasetError:
+        try:
+            return load_pixels(self.paths[index], self.size)
+        except DatasetError as error:
+            return error
+
+
 class Pictures:
     """Pictures of one size, decoded batch by batch while training runs.
 
     Args:
         paths: their files.
-        size: of the decoded squares, in pixels.
+        size: of the decoded squares, in px.
         workers: how many processes decode; 0 decodes in this one, None takes one for each usable CPU, at most 8.
     """
 
     def __init__(self, paths: Sequence[Path], size: int, workers: int | None = None) -> None:
-        self.paths, self.size = list(paths), size
-        self.workers = min(MAX_WORKERS, usable_cpus()) if workers is None else workers
-        if self.workers < 0:
-            raise ValueError(f"workers must be at least 0, not {workers}")
-        self._idle: list[_Worker] = []
+        self._pictures = _Decoded(paths, size)
+        workers = min(MAX_WORKERS, usable_cpus()) if workers is None else workers
+        self._order: list[list[int]] = []  # of one epoch; the loader reads it anew in each, so that its workers stay
+        self._loader = DataLoader(
+            self._pictures,
+            batch_sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_stack,
+            generator=torch.Generator(),  # its own, to leave the random numbers of training alone
+        )
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._pictures)
 
     def batches(self, order: list[list[int]]) -> Iterator[Tensor]:
-        """See `image_batches`. The workers stay for the next epoch, unless this one ends midway: then they end too."""
-        if self.workers == 0:
-            for indices in order:
-                yield torch.from_numpy(_decode([self.paths[index] for index in indices], self.size))
-            return
-        crew = self._idle or [_Worker(self.paths, self.size) for _ in range(self.workers)]
-        self._idle = []
-        remaining, busy = iter(order), deque[_Worker]()
-        for worker, indices in zip(crew, remaining, strict=False):
-            worker.ask(indices)
-            busy.append(worker)
-        while busy:
-            worker = busy.popleft()
-            batch = torch.from_numpy(worker.answer())
-            if next_indices := next(remaining, []):
-                worker.ask(next_indices)
-                busy.append(worker)
-            yield batch
-        self._idle = crew
-
-
-_our_ends: WeakSet[Connection] = WeakSet()  # of the pipes to all workers
-
-
-class _Worker:
-    """A process that decodes one batch at a time.
-
-    Each has a pipe of its own for its whole batches. With a DataLoader, the batches of all workers go through shared
-    memory and one queue: containers have little of the first, and a worker that is killed can leave the second locked.
-    """
-
-    def __init__(self, paths: list[Path], size: int) -> None:
+        """See `image_batches`."""
+        self._order[:] = order
         try:
-            self._pipe, far_end = Pipe()
-            _our_ends.add(self._pipe)
-            self._process = Process(target=_serve, args=(far_end, paths, size), daemon=True)
-            self._process.start()
-            far_end.close()
-        except OSError as error:
-            raise ClipEduError(
-                f"无法启动解码图片的进程（{error}）；请减小 --workers（0 表示不另开进程）",
-                f"a process to decode pictures cannot start ({error}); lower --workers (0 starts none)",
-            ) from error
-
-    def ask(self, indices: list[int]) -> None:
-        with suppress(OSError):  # if the process has ended, `answer` says so
-            self._pipe.send(indices)
-
-    def answer(self) -> NDArray[np.uint8]:
-        """The batch that was asked for.
-
-        Raises:
-            DatasetError: damaged pictures.
-            ClipEduError: the process has ended.
-        """
-        try:
-            answer: NDArray[np.uint8] | DatasetError = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            self._process.join(timeout=1)
-            raise ClipEduError(
-                f"解码图片的进程意外结束（退出码 {self._process.exitcode}），多半因为内存不足；"
-                "请减小 --workers（0 表示不另开进程），或给容器更多内存",
-                f"a process that decodes pictures has ended (exit code {self._process.exitcode}), most likely for "
-                "lack of memory; lower --workers (0 starts none) or give the container more memory",
-            ) from error
-        if isinstance(answer, DatasetError):
-            raise answer
-        return answer
+            for batch in self._loader:
+                if isinstance(batch, DatasetError):
+                    raise batch
+                yield torch.from_numpy(batch)
+        except (OSError, RuntimeError) as error:  # a process cannot start, or has ended
+            raise worker_failed(error) from error
 
 
-def _serve(pipe: Connection, paths: list[Path], size: int) -> None:
-    """Decode what is asked for until the other end of the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for inherited in list(_our_ends):  # a copy of the other end that stays open here would hide that it is closed
-        inherited.close()
-    with suppress(EOFError, OSError):
-        while True:
-            indices = pipe.recv()
-            try:
-                pipe.send(_decode([paths[index] for index in indices], size, threads=1))
-            except DatasetError as error:
-                pipe.send(error)
+def worker_failed(error: Exception) -> ClipEduError:
+    """The error for a process that decodes pictures and cannot start or was killed, mostly for lack of memory."""
+    why = str(error).partition("\n")[0]
+    return ClipEduError(
+        f"读取图片的进程出了问题（{why}）：请减小 --workers（0 表示不另开进程），或给容器更多内存",
+        f"a process that decodes pictures failed ({why}): lower --workers (0 starts none), or give the container more "
+        "memory",
+    )
 
 
-def _decode(paths: Sequence[Path], size: int, threads: int | None = None) -> NDArray[np.uint8]:
-    """The pictures, `[N, 3, size, size]`; DatasetError with all damaged ones in one report."""
-    decoded = np.empty((len(paths), 3, size, size), dtype=np.uint8)
-
-    def decode(index: int) -> DatasetError | None:
-        try:
-            decoded[index] = load_pixels(paths[index], size).numpy()
-        except DatasetError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(threads) as pool:  # decoding releases the GIL
-        faults = [str(fault) for fault in pool.map(decode, range(len(paths))) if fault]
+def _stack(pictures: Sequence[Tensor | DatasetError]) -> NDArray[np.uint8] | DatasetError:
+    """A batch `[B, 3, S, S]`, as an array: arrays reach the main process through a pipe, tensors in shared memory, of
+    which a container has little."""
+    faults = [str(picture) for picture in pictures if isinstance(picture, DatasetError)]
     if faults:
-        raise fault_report(Path("images"), faults)
-    return decoded
+        return fault_report(Path("images"), faults)
+    return np.stack([picture.numpy() for picture in pictures if isinstance(picture, Tensor)])
 
 
 def open_pictures(paths: Sequence[Path], size: int, workers: int | None = None) -> Tensor | Pictures:
@@ -156,7 +100,20 @@ def open_pictures(paths: Sequence[Path], size: int, workers: int | None = None) 
     """
     if len(paths) * 3 * size * size > MEMORY_LIMIT:
         return Pictures(paths, size, workers)
-    return torch.from_numpy(_decode(paths, size))
+    pictures, decoded = _Decoded(paths, size), np.empty((len(paths), 3, size, size), dtype=np.uint8)
+
+    def decode(index: int) -> DatasetError | None:
+        picture = pictures[index]
+        if isinstance(picture, DatasetError):
+            return picture
+        decoded[index] = picture.numpy()
+        return None
+
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        faults = [str(fault) for fault in pool.map(decode, range(len(paths))) if fault]
+    if faults:
+        raise fault_report(Path("images"), faults)
+    return torch.from_numpy(decoded)
 
 
 def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iterator[Tensor]:

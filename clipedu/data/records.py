@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from clipedu.data.pictures import MAX_PIXELS, broken_pictures
+from clipedu.data.pictures import broken_pictures, picture_size
 from clipedu.ground.errors import DatasetError, fault_report
 from clipedu.ground.files import inside, read_text, whole_file
 from clipedu.tokenizer import SimpleTokenizer
@@ -249,14 +247,3 @@ class _Reader:
                     )
                 return path
         return None
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            size = image.size
-        if size[0] * size[1] > MAX_PIXELS:
-            raise ValueError
-        return size
-    except Exception as error:
-        raise DatasetError(f"{path.name} 不是能读的图片", f"{path.name} is not a readable picture") from error
