@@ -358,7 +358,7 @@ class Trials:
 
     def _start(self, task: Task, folder: Path, setup: Callable[[], object] | None = None) -> Child:
         if task.images and not (folder / "images").exists():
-            (folder / "images").symlink_to(task.images)
+            shutil.copytree(task.images, folder / "images", copy_function=os.link)
         return Child(task, folder, self.root / f"{time.monotonic_ns()}.log", setup)
 
     def _row(self, task: Task, kind: str) -> Tally:
