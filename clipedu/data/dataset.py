@@ -86,7 +86,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         self.transform, self.seed, self.epoch, self.workers = transform, seed, 0, workers
         languages(language)  # refuses an unknown one
         self.left_out: dict[str, list[str]] = {}
-        all_records = read_records(self.data_dir, self.left_out if skip_broken else None)
+        all_records = read_records(self.data_dir, self.left_out if skip_broken else None, self.split)
         self.records = [record for record in all_records if self.split in (None, record.split)]
         self.splits = Counter(record.split for record in all_records)
         self.classes = {

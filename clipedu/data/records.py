@@ -56,12 +56,15 @@ def split_name(text: str) -> str:
     return _SPLITS.get(text.strip().lower(), text.strip())
 
 
-def read_records(data_dir: Path, left_out: dict[str, list[str]] | None = None) -> list[Record]:
+def read_records(
+    data_dir: Path, left_out: dict[str, list[str]] | None = None, split: str | None = None
+) -> list[Record]:
     """All records of `data_dir/dataset.json`; those of the same picture and split become one.
 
     Args:
         left_out: if given, records whose picture is missing or cannot be opened are named here, by reason; otherwise
             they are faults.
+        split: name only pictures of this split in `left_out`.
 
     Raises:
         DatasetError: all faults in the file and its pictures, each with its record numbers and field.
@@ -72,14 +75,18 @@ def read_records(data_dir: Path, left_out: dict[str, list[str]] | None = None) -
         raise DatasetError(
             f"{path} 必须是非空的记录列表 [{{...}}, ...]", f"{path} must be a non-empty list of records [{{...}}, ...]"
         )
-    reader = _Reader(data_dir, left_out)
+    reader = _Reader(data_dir, skip_broken=left_out is not None)
     for number, item in enumerate(content):
         reader.read(number, item)
     records = list(reader.records.values())
+    if left_out is not None:
+        for reason, name, own_split in reader.broken:
+            if split in (None, own_split):
+                left_out.setdefault(reason, []).append(name)
     if reader.faults:  # decode the pictures as well, so that one report lists everything
         broken = broken_pictures([record.image_path for record in records])
         faults = [*reader.fault_lines(), *map(str, broken.values())]
-        raise fault_report(path, faults, skippable=reader.has_broken or bool(broken))
+        raise fault_report(path, faults, skippable=bool(reader.broken or broken))
     return records
 
 
@@ -122,18 +129,24 @@ def _plain(name: object) -> str:
     return str(name).strip().lower()
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (before Python 3.14, Path.is_file fails if the name is too long)
+
+
 class _Reader:
     """Collects the records of a dataset.json, by picture and split, and its faults, each with the records it is in."""
 
-    def __init__(self, data_dir: Path, left_out: dict[str, list[str]] | None) -> None:
-        self.data_dir, self.left_out = data_dir, left_out
+    def __init__(self, data_dir: Path, skip_broken: bool) -> None:
+        self.data_dir, self.skip_broken = data_dir, skip_broken
         self.records: dict[tuple[str, str], Record] = {}
         self.faults: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-        self.number, self.has_broken = 0, False
+        self.broken: dict[tuple[str, str, str], None] = {}  # reason, path and split; in their order, each once
+        self.number, self.split, self.fault_count = 0, "", 0
         self._elsewhere: dict[Path, str] = {}  # paths of another machine, by the picture here that they lead to
 
     def fault(self, where: str, zh: str, en: str) -> None:
         self.faults[where, zh, en].append(self.number)
+        self.fault_count += 1
 
     def fault_lines(self) -> Iterator[str]:
         for (where, zh, en), numbers in self.faults.items():
@@ -142,7 +155,7 @@ class _Reader:
 
     def read(self, number: int, item: Any) -> None:
         """Add a record, or its faults."""
-        self.number, before = number, sum(map(len, self.faults.values()))
+        self.number, before = number, self.fault_count
         if not isinstance(item, dict):
             self.fault(
                 "-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}"
@@ -154,13 +167,14 @@ class _Reader:
         for name, value in strings.items():
             if value is not None and not isinstance(value, str):
                 self.fault(name, "应为字符串", f"must be a string, not {value!r:.40}")
+        self.split = split_name(str(strings["split"] or "train"))
         path = self._picture(item)
-        is_whole = sum(map(len, self.faults.values())) == before
+        is_whole = self.fault_count == before
         if is_whole and not captions["en"] and not captions["zh"]:
             self.fault("text", "缺少说明文字", "a caption is missing")
         elif is_whole and path is not None:
             labels = {code: str(strings[name]) for code, name in _LABEL_FIELDS.items() if strings[name]}
-            self._add(Record(path, captions, split_name(strings["split"] or "train"), labels))
+            self._add(Record(path, captions, self.split, labels))
 
     def _add(self, record: Record) -> None:
         first = self.records.setdefault((os.path.normcase(record.image_path), record.split), record)
@@ -222,22 +236,20 @@ class _Reader:
         return path
 
     def _leave_out(self, reason: str, value: str, zh: str, en: str) -> None:
-        if self.left_out is None:
-            self.has_broken = True
+        self.broken[reason, value, self.split] = None
+        if not self.skip_broken:
             self.fault("image_path", zh, en)
-        else:
-            self.left_out.setdefault(reason, []).append(value)
 
     def _find(self, value: str) -> Path | None:
         """The picture's file. A path of another machine leads to the file that ends like it, here or in images/."""
         absolute = re.match(r"([A-Za-z]:)?/+", value)
         if not absolute:
             path = inside(self.data_dir, value)
-            return path if path.is_file() else None
+            return path if _is_file(path) else None
         parts = value[absolute.end() :].split("/")
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
         for path in (inside(self.data_dir, f"{folder}{tail}") for tail in tails for folder in ("", "images/")):
-            if path.is_file():
+            if _is_file(path):
                 other = self._elsewhere.setdefault(path, value)
                 if other.lower() != value.lower():
                     self.fault(
