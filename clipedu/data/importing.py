@@ -148,14 +148,14 @@ class _Importer:
     def _find_all(self, names: Iterable[str]) -> dict[str, str]:
         """The picture of each name. Names of which it is not certain are left out."""
         names = list(dict.fromkeys(names))
-        sharing = Counter(end for parts in set(map(_parts, names)) for end in _ends(parts))
+        sharing = Counter(end for parts in {_without_ending(_parts(name)) for name in names} for end in _ends(parts))
         certain, missing = {}, []
         for name in names:
             found, end = self.pictures.find(name)
             if not found:
                 missing.append(name)
             # cats/0.jpg and dogs/0.jpg share the end 0.jpg, and so neither is images/0.jpg.
-            elif len(found) == 1 and (end == _parts(name) or sharing[end] == 1):
+            elif len(found) == 1 and (end == _parts(name) or sharing[_without_ending(end)] == 1):
                 certain[name] = found[0]
             else:
                 self.left_out[_AMBIGUOUS].append(name)
@@ -180,8 +180,8 @@ class _Importer:
             f"{self.out} 里没有能确定是说明文件所指的图片：说明里的名字如 {name!r}，那里的图片如 {there or '（无）'}；"
             "名字相同的图片要用文件夹区分，说明里和磁盘上要一致",
             f"{self.out} contains none of the pictures named in the captions, or it is not certain which: they name "
-            f"{name!r}, and there {f'is {there}' if there else 'are no pictures'}; pictures of the same name must be "
-            "in folders that are the same in the captions and on disk",
+            f"{name!r}, and there are {f'pictures such as {there}' if there else 'no pictures'}; pictures of the same "
+            "name must be in folders that are the same in the captions and on disk",
         )
 
     def set_splits(self, splits: Sequence[tuple[str, Path]]) -> None:
@@ -247,7 +247,7 @@ class _Pictures:
         self._by_end: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for path in self.paths:
             parts = _parts(path)
-            for end in (*_ends(parts), *_ends((*parts[:-1], PurePath(parts[-1]).stem))):
+            for end in (*_ends(parts), *_ends(_without_ending(parts))):
                 self._by_end[end].append(path)
 
     def find(self, name: str) -> tuple[list[str], tuple[str, ...]]:
@@ -274,6 +274,10 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _ends(parts: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [parts[start:] for start in range(len(parts))]
+
+
+def _without_ending(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return (*parts[:-1], *(PurePath(name).stem for name in parts[-1:]))
 
 
 def _refuse_links(out: Path, found: set[str], missing: Sequence[str]) -> None:
