@@ -388,7 +388,7 @@ def test_environment_card_shows_findings_remedies_and_no_path(monkeypatch: pytes
     monkeypatch.setattr("clipedu.commands.check._PACKAGES", ("no-such-package",))
     monkeypatch.setattr(lessons, "ROOT", Path("/else<where>"))
     bad = lessons.environment_card()
-    for name in ("no-such-package", "Chinese font", "sample_data"):
+    for name in ("no-such-package", "Chinese font", "dataset"):
         assert f"[FAIL] {name}" in bad.text
     assert '<div lang="zh">请运行 pip install no-such-package</div>' in bad.html
     assert '<div lang="en">run: pip install no-such-package</div>' in bad.html
