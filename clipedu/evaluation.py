@@ -105,6 +105,8 @@ def evaluate(
     scores: Scores = {}
     for language in languages(dataset.language):
         texts, text_to_image = dataset.all_captions(language)
+        if not texts:
+            continue  # a part of the dataset may have captions in one language only
         described, text_to_image = text_to_image.unique(return_inverse=True)
         similarity = compute_similarity(image_embedding[described], embed_texts(model, tokenizer, texts))
         scores[language] = recall_at_k(similarity, text_to_image, caption_ids=caption_ids(texts))

@@ -14,7 +14,7 @@ from clipedu.data.dataset import caption_ids
 from clipedu.data.loading import Pictures, epoch_batches, image_batches, in_order, open_pictures
 from clipedu.data.pictures import load_image, load_pixels
 from clipedu.data.records import read_records, unused_fields
-from clipedu.ground.errors import DatasetError
+from clipedu.ground.errors import DatasetError, MissingSplitError
 
 
 def write(folder: Path, records: Any) -> Path:
@@ -101,12 +101,21 @@ def test_usual_names_of_splits_and_fields(folder: Path) -> None:
     assert unused_fields(folder) == ["text_cn"]
 
 
+def test_an_exact_field_name_goes_before_one_in_capitals(folder: Path) -> None:
+    (record,) = read_records(write(folder, [{"Text": None, **GOOD, "TEXT": ["x"], "Split": "val"}]))
+    assert (record.captions["en"], record.split) == (["a red square"], "val")
+
+
 def test_captions_in_one_language_for_a_part(folder: Path) -> None:
     write(folder, [GOOD, {"image_path": "images/b.png", "text_zh": ["蓝", "蓝色"]}])
     both, english = ImageTextDataset(folder, language="both"), ImageTextDataset(folder)
     assert {both.caption(0), both.caption(1)} <= {"a red square", "蓝", "蓝色"}
     assert [path.name for path in english.image_paths()] == ["a.png"]
     assert list(english.left_out.values()) == [["b.png"]]
+    write(folder, [GOOD, {"image_path": "images/b.png", "text_zh": "蓝", "split": "val"}])
+    assert ImageTextDataset(folder, "val", "both").all_captions("en")[0] == []
+    with pytest.raises(MissingSplitError, match="no picture of split='val' has text"):
+        ImageTextDataset(folder, "val")
 
 
 def test_broken_pictures_can_be_left_out(folder: Path) -> None:

@@ -58,6 +58,9 @@ def test_pictures_without_a_caption_in_a_language_take_no_part_in_its_recall(dat
     scores = evaluate(model, tokenizer, both)
     assert scores["zh"] == expected
     assert scores["en"] == evaluate(model, tokenizer, ImageTextDataset(data_dir, "test"))["en"]
+    for record in both.records:
+        record.captions["zh"].clear()
+    assert list(evaluate(model, tokenizer, both)) == ["en"]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])

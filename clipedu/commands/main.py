@@ -172,8 +172,8 @@ def _split_or_none(options: argparse.Namespace, split: str) -> ImageTextDataset 
     """The `val` or `test` split, or None: not every dataset has one."""
     try:
         return _dataset(options, split)
-    except MissingSplitError:
-        say(f"{options.data_dir} 没有 {split} 划分 | {options.data_dir} has no split {split!r}")
+    except MissingSplitError as error:
+        say(str(error))
         return None
 
 

@@ -84,7 +84,6 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.data_dir, self.split, self.language = Path(data_dir), split and split_name(split), language
         self.transform, self.seed, self.epoch, self.workers = transform, seed, 0, workers
-        languages(language)  # refuses an unknown one
         self.left_out: dict[str, list[str]] = {}
         all_records = read_records(self.data_dir, self.left_out if skip_broken else None, self.split)
         self.records = [record for record in all_records if self.split in (None, record.split)]
@@ -97,6 +96,13 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
                 f"{data_dir} 中没有 split={split!r} 的记录；现有：{dict(self.splits)}",
                 f"no record of {data_dir} has split={split!r}; it has {dict(self.splits)}",
             )
+        for code in languages(language):
+            if not any(record.captions[code] for record in all_records):
+                raise DatasetError(
+                    f"{data_dir}/dataset.json 里没有一条 {TEXT_FIELDS[code]}：请换一种语言（--language），或补上它们",
+                    f"{data_dir}/dataset.json has no {TEXT_FIELDS[code]} at all: choose another language (--language) "
+                    "or add some",
+                )
         self._leave_out_captionless()
         if skip_broken:
             self._leave_out_broken()
@@ -106,11 +112,9 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         self.records = [record for record in self.records if record.texts(self.language)]
         fields = " / ".join(TEXT_FIELDS[code] for code in languages(self.language))
         if not self.records:
-            raise DatasetError(
-                f"{self.data_dir}/dataset.json 的 {len(silent)} 条记录都没有 {fields}：请换一种语言（--language），"
-                "或补上它们",
-                f"none of the {len(silent)} records in {self.data_dir}/dataset.json has {fields}: choose another "
-                "language (--language) or add them",
+            raise MissingSplitError(
+                f"{self.data_dir}：split={self.split!r} 的图片都没有 {fields}",
+                f"{self.data_dir}: no picture of split={self.split!r} has {fields}",
             )
         if silent:
             self.left_out[f"没有 {fields} 的图片 | pictures without {fields}"] = silent
@@ -186,7 +190,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         """All captions, and the index of each one's picture, int64 `[T]`."""
         language = language or self.language
         pairs = [(text, index) for index, record in enumerate(self.records) for text in record.texts(language)]
-        return [text for text, _ in pairs], torch.tensor([index for _, index in pairs])
+        return [text for text, _ in pairs], torch.tensor([index for _, index in pairs], dtype=torch.int64)
 
     def labels(self, language: str) -> dict[int, str]:
         """The class of each picture that has one, by the picture's index."""

@@ -161,7 +161,7 @@ class _Reader:
                 "-", f"应为对象 {{...}}，得到 {type(item).__name__}", f"must be an object, not {type(item).__name__}"
             )
             return
-        item = {_plain(name): value for name, value in item.items()}
+        item = {_plain(name): value for name, value in item.items()} | item  # capitals do not matter
         captions = {code: self._captions(item, name) for code, name in TEXT_FIELDS.items()}
         strings = {name: item.get(name) for name in ("split", *_LABEL_FIELDS.values())}
         for name, value in strings.items():
