@@ -174,12 +174,12 @@ def half_written(folder: Path) -> list[str]:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """All files, except hidden ones and those in hidden folders."""
+    """All files of a result, except hidden ones and those in hidden folders; images/ is what a task started from."""
     names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return {
         str(name): path.read_bytes()
         for name, path in names.items()
-        if not any(part.startswith(".") for part in name.parts)
+        if name.parts[0] != "images" and not any(part.startswith(".") for part in name.parts)
     }
 
 
