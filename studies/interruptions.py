@@ -358,7 +358,7 @@ class Trials:
 
     def _start(self, task: Task, folder: Path, setup: Callable[[], object] | None = None) -> Child:
         if task.images and not (folder / "images").exists():
-            shutil.copytree(task.images, folder / "images", copy_function=os.link)
+            shutil.copytree(task.images, folder / "images")
         return Child(task, folder, self.root / f"{time.monotonic_ns()}.log", setup)
 
     def _row(self, task: Task, kind: str) -> Tally:
@@ -422,10 +422,12 @@ class Trials:
         """Make writing fail, check what was printed and left behind, and repeat the work on a working disk."""
         row = self._row(task, kind)
         reference = self.measured[task.work].folder
-        sizes = [path.stat().st_size for path in reference.rglob("*") if path.is_file() and not path.is_symlink()]
+        sizes = [len(content) for content in visible(reference).values()]
         # Two checkpoints are on the disk before the older one is removed.
         needed = 2 * max(sizes) if task.trains else sum(-(-size // PAGE) * PAGE for size in sizes)
         size = self.random.randrange(PAGE, max(sizes) if kind == TOO_LARGE else needed)
+        if kind == FULL and task.images:
+            size += sum(-(-path.stat().st_size // PAGE) * PAGE for path in task.images.iterdir())
         folder = self._fresh()
         with ExitStack() as stack:
             if kind in (FULL, READ_ONLY):
