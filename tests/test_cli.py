@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipedu import load_checkpoint
 from clipedu.commands.main import main
+from clipedu.runs.history import EpochRecord, describe
 
 SMALL = ["--pretrained", "none", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--embedding-dim", "16"]
 TINY = ["--image-encoder", "tiny"]  # registered in conftest.py
@@ -154,3 +155,61 @@ def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
     assert result.stdout.count("epoch 2/2") == 1, "only one process prints"
     history = json.loads((tmp_path / "run/history.json").read_text())
     assert [record["step"] for record in history] == [3, 6]
+
+
+def test_words_that_the_model_does_not_know_are_named(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments(data_dir, tmp_path / "run"))
+    capsys.readouterr()
+    search = ["search", "--run-dir", str(tmp_path / "run"), "--images", str(data_dir / "images"), "--top", "2"]
+    assert main([*search, "a red zebra", "一只猫", "a red circle"]) == 0
+    out, err = capsys.readouterr()
+    assert [line for line in out.splitlines() if not line.startswith("  ")] == ["a red zebra", "a red circle"]
+    assert len(err.splitlines()) == 2
+    assert "these words of 'a red zebra': zebra" in err
+    assert "'一只猫' is skipped" in err
+    assert "not a single word" in fails(capsys, *search, "zebra", "紅色")
+
+
+def test_what_takes_no_part_is_named(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))
+    train, val = ([record for record in records if record["split"] == split] for split in ("train", "val"))
+    for record in train[:2]:
+        record["text"] = ["One and the same.", "one AND the same"]
+    train[2] |= {"text": "word " * 76, "caption_cn": "x"}
+    train[3]["text"] = "कुत्ता घास पर"
+    train[4]["split"] = "later"
+    del train[5]["text"]
+    for record in train[6:12]:  # broken: more than are named in one line
+        (data_dir / record["image_path"]).write_bytes(b"<html>")
+    val[0] = train[12] | {"split": "val"}
+    (data_dir / "dataset.json").write_text(json.dumps([*train, *val]), encoding="utf-8")
+    assert "6 faults" in fails(capsys, *arguments(data_dir, tmp_path / "run"))
+    assert main([*arguments(data_dir, tmp_path / "run"), "--skip-broken", "--precision", "fp16"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "left out: 6  打不开的图片 | pictures that cannot be opened: images/train_6.png",
+        "left out: 1  没有 text 的图片 | pictures without text: train_5.png",
+        "does not use: later 1",
+        "not used: caption_cn",
+        "4 of 30 captions also belong to another picture",
+        "1 of 30 captions are longer than 77 tokens",
+        "1 captions are in a script that the tokenizer cannot split into words",
+        "1 pictures (such as train_12.png) are in both train and val",
+        "fp16 is very slow on a CPU",
+    ):
+        assert words in out, words
+    assert len((tmp_path / "run/left_out_train.txt").read_text(encoding="utf-8").splitlines()) == 7
+    assert main(["check", "--data-dir", str(data_dir)]) == 2
+    assert capsys.readouterr().out.count("train_6.png") == 2, "once in each language"
+
+
+def test_a_loss_of_guessing_is_named() -> None:
+    record: EpochRecord = {
+        "epoch": 3, "step": 9, "loss": 3.466, "lr": 0, "logit_scale": 14, "train_seconds": 2, "val": None,
+    }  # fmt: skip
+    assert "ln 32 = 3.466" in describe(record, 3, 32)
+    assert "ln 32" not in describe(record, 10, 32), "a fresh model is a little above it"
+    assert "ln 32" in describe(record | {"step": 20}, 10, 32)
+    assert "ln 32" not in describe(record | {"loss": 3.3}, 3, 32)
