@@ -226,12 +226,7 @@ def _search(options: argparse.Namespace) -> None:
     index = ImageIndex(model, tokenizer, options.images)
     if index.left_out:
         print(describe_left_out(index.left_out, cache_folder() / "left_out.txt"), file=sys.stderr)
-    sentences = [sentence for sentence in options.sentences if _is_understood(sentence, tokenizer)]
-    if not sentences:
-        raise ConfigError(
-            "这些句子里没有一个词在模型的词表里，无法搜索；请换一种说法或语言",
-            "not a single word of these sentences is in the model's vocabulary; try other words or another language",
-        )
+    sentences = _understood(options.sentences, tokenizer)
     results = {sentence: index.search(sentence, options.top) for sentence in sentences}
     for sentence, hits in results.items():
         print(sentence)
@@ -241,20 +236,22 @@ def _search(options: argparse.Namespace) -> None:
         draw_hits(results, options.out)
 
 
-def _is_understood(sentence: str, tokenizer: SimpleTokenizer) -> bool:
-    """Whether the model knows any word of the sentence; the words that it does not know are named."""
-    unknown = tokenizer.unknown_words(sentence)
-    if len(unknown) == len({*tokenizer.tokenize_text(sentence)}):
-        note = f"{sentence!r} 没有一个词在词表里，略去 | {sentence!r} is skipped: the model knows none of its words"
-        print(f"注意 | note: {note}", file=sys.stderr)
-        return False
-    if unknown:
-        words = " ".join(unknown)
-        note = (
-            f"{sentence!r} 里有模型不认识的词：{words} | the model does not know these words of {sentence!r}: {words}"
+def _understood(sentences: Sequence[str], tokenizer: SimpleTokenizer) -> list[str]:
+    """The sentences of which the model knows a word; the words that it does not know are named."""
+    unknown = {sentence: tokenizer.unknown_words(sentence) for sentence in sentences}
+    known = [sentence for sentence in sentences if {*tokenizer.tokenize_text(sentence)} - {*unknown[sentence]}]
+    if not known:
+        all_words = " ".join(word for words in unknown.values() for word in words)
+        raise ConfigError(
+            f"模型一个词也不认识：{all_words}；请换一种说法或语言",
+            f"the model knows none of these words: {all_words}; try other words or another language",
         )
-        print(f"注意 | note: {note}", file=sys.stderr)
-    return True
+    for sentence, words in unknown.items():
+        if words:
+            note = f"模型不认识的词 | words that the model does not know: {' '.join(words)}"
+            skipped = "" if sentence in known else f"（略去 | skipped: {sentence}）"
+            print(f"注意 | note: {note}{skipped}", file=sys.stderr)
+    return known
 
 
 def _create_dataset(options: argparse.Namespace) -> None:
