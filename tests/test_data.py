@@ -139,7 +139,7 @@ def test_broken_pictures_can_be_left_out(folder: Path) -> None:
 def test_faults_of_one_kind_are_one_line(folder: Path) -> None:
     error = report(folder, [{"file_name": "a.png", "caption": "red"}] * 30)
     assert "1 fault" in error
-    assert "records 0, 1, 2 … (30), image_path" in error
+    assert "records 0, 1, 2 … (30 in all), image_path" in error
     assert "file_name, caption" in error
 
 
@@ -152,7 +152,7 @@ def test_link_out_of_the_folder(folder: Path, tmp_path_factory: pytest.TempPathF
     outside = tmp_path_factory.mktemp("outside") / "secret.png"
     Image.new("RGB", (8, 8)).save(outside)
     (folder / "images/link.png").symlink_to(outside)
-    assert f"is a link to {outside}, outside" in report(folder, [GOOD | {"image_path": "images/link.png"}])
+    assert f"is a symbolic link to {outside}, outside" in report(folder, [GOOD | {"image_path": "images/link.png"}])
     (folder / "store").symlink_to(outside.parent)
     records = [GOOD | {"image_path": f"store/{number}.png"} for number in range(40)]
     assert "1 fault" in report(folder, records), "one line for all pictures behind the link"

@@ -247,10 +247,14 @@ def _understood(sentences: Sequence[str], tokenizer: SimpleTokenizer) -> list[st
             f"the model knows none of these words: {all_words}; try other words or another language",
         )
     for sentence, words in unknown.items():
-        if words:
-            note = f"模型不认识的词 | words that the model does not know: {' '.join(words)}"
-            skipped = "" if sentence in known else f"（略去 | skipped: {sentence}）"
-            print(f"注意 | note: {note}{skipped}", file=sys.stderr)
+        if sentence not in known:
+            print(
+                f"略去 {sentence}：模型一个词也不认识 | skipped {sentence}: the model knows none of its words",
+                file=sys.stderr,
+            )
+        elif words:
+            unread = " ".join(words)
+            print(f"{sentence}：模型不认识 {unread} | {sentence}: the model does not know {unread}", file=sys.stderr)
     return known
 
 

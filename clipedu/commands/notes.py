@@ -25,13 +25,13 @@ def notes_on_file(dataset: ImageTextDataset) -> Iterator[str]:
     """What of dataset.json takes no part in training."""
     others = ", ".join(f"{name} {count:,}" for name, count in dataset.splits.items() if name not in _KNOWN_SPLITS)
     if others:
-        yield f"训练不用的划分：{others} | splits that training does not use: {others}"
+        yield f"训练不用的划分和图片数：{others} | splits that training does not use, with their pictures: {others}"
     unused = ", ".join(unused_fields(dataset.data_dir))
     if unused:
         known = ", ".join(FIELDS)
         yield (
-            f"dataset.json 里没有用到的字段：{unused}（会用到的是 {known}） | "
-            f"fields of dataset.json that are not used: {unused} (those that are used: {known})"
+            f"dataset.json 里没有用到的字段：{unused}（认识的字段：{known}） | "
+            f"fields of dataset.json that are not used: {unused} (recognised: {known})"
         )
 
 
@@ -52,15 +52,16 @@ def notes_on_captions(dataset: ImageTextDataset, tokenizer: SimpleTokenizer) -> 
     repeated = _repeated(texts, text_to_image)
     if repeated:
         yield (
-            f"{total} 句说明里有 {repeated:,} 句也属于别的图片：这些图片互为正确答案，训练和召回率都这样算 | "
-            f"{repeated:,} of {total} captions also belong to another picture: such pictures count as right answers "
-            "for each other, in the loss and in recall"
+            f"{total} 句说明里有 {repeated:,} 句不止属于一张图片：用它找到其中哪一张都算对，损失和召回率都这样算 | "
+            f"{repeated:,} of {total} captions belong to more than one picture: each of them is a correct match, in "
+            "the loss and in recall"
         )
     cut = [text for text in texts if len(tokenizer.encode(text)) > MAX_TEXT_LENGTH]
     if cut:
         yield (
-            f"{total} 句说明里有 {len(cut):,} 句超过 {MAX_TEXT_LENGTH} 个词元，后面的被截去 | "
-            f"{len(cut):,} of {total} captions are longer than {MAX_TEXT_LENGTH} tokens and are cut: {cut[0][:60]!r} …"
+            f"{total} 句说明里有 {len(cut):,} 句超过 {MAX_TEXT_LENGTH} 个词元（词或汉字），只读开头，"
+            f"请把要紧的写在前面 | {len(cut):,} of {total} captions are longer than {MAX_TEXT_LENGTH} tokens (words or "
+            f"Chinese characters) and only their beginning is read; say what matters first: {cut[0][:40]!r} …"
         )
     foreign = [text for text in texts if _is_foreign(text)]
     if foreign:

@@ -46,7 +46,7 @@ _LIST = re.compile(r"\s*\[\s*['\"].*\]\s*", re.DOTALL)  # ['A dog', 'A cat'], as
 
 _MISSING = {"", "nan", "NaN", "null", "NULL", "None", "<NA>", "N/A"}  # what pandas and databases write for nothing
 
-NO_WORDS = "说明里没有词 | captions without words"
+NO_WORDS = "空的说明 | captions without words"
 _TOO_LONG = "单元格比表头多 | rows with more cells than the heading"
 _NO_NAME = "没有图片名 | rows without a picture's name"
 _NO_LABEL = "类别不是文字 | labels that are not text"

@@ -117,7 +117,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
                 f"{self.data_dir}: no picture of split={self.split!r} has {fields}",
             )
         if silent:
-            self.left_out[f"没有 {fields} 的图片 | pictures without {fields}"] = silent
+            self.left_out[f"没有说明（{fields}）的图片 | pictures without a caption ({fields})"] = silent
 
     def _leave_out_broken(self) -> None:
         broken = broken_pictures(self.image_paths())

@@ -19,8 +19,8 @@ from clipedu.tokenizer import SimpleTokenizer
 
 _SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|training|val|valid|validation|dev|test)(?![a-z])", re.IGNORECASE)
 
-_NO_PICTURE = "没有这张图片 | names without a picture"
-_AMBIGUOUS = "不能确定是哪张图片 | names of which it is not certain which picture they mean"
+_NO_PICTURE = "没有这张图片 | no such picture"
+_AMBIGUOUS = "分不清是哪张图片 | names that may mean more than one picture"
 _NO_CAPTION = "图片没有说明 | pictures without a caption"
 _SECOND_LABEL = "同一图片的另一个类别 | a second label for a picture"
 _NOT_LISTED = "不在任何划分文件里 | pictures in no split file"
@@ -142,7 +142,7 @@ class _Importer:
             for reason, names in file.left_out.items():
                 self.left_out[reason] += names
         self.notes += [
-            f"{path}: 没有用的列 | columns not used: {', '.join(names)}" for path, names in unused.items() if names
+            f"{path}: 没有用到的列 | columns not used: {', '.join(names)}" for path, names in unused.items() if names
         ]
 
     def _find_all(self, names: Iterable[str]) -> dict[str, str]:
@@ -177,11 +177,10 @@ class _Importer:
         name = next(iter(self.left_out[_AMBIGUOUS]), name)
         there = ", ".join((self.pictures.find(name)[0] or list(self.pictures.paths))[:2])
         raise DatasetError(
-            f"{self.out} 里没有能确定是说明文件所指的图片：说明里的名字如 {name!r}，那里的图片如 {there or '（无）'}；"
-            "名字相同的图片要用文件夹区分，说明里和磁盘上要一致",
-            f"{self.out} contains none of the pictures named in the captions, or it is not certain which: they name "
-            f"{name!r}, and there are {f'pictures such as {there}' if there else 'no pictures'}; pictures of the same "
-            "name must be in folders that are the same in the captions and on disk",
+            f"{self.out} 里的图片和说明对不上：说明里写的是 {name!r}，实际有的是 {there or '（没有图片）'}；"
+            "请改说明里的名字，或移动图片，让两边的路径一致",
+            f"no picture in {self.out} can be matched for certain: the captions say {name!r}, and on disk there is "
+            f"{there or 'no picture'}; change the captions or move the pictures, so that the paths agree",
         )
 
     def set_splits(self, splits: Sequence[tuple[str, Path]]) -> None:

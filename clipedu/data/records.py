@@ -150,7 +150,7 @@ class _Reader:
 
     def fault_lines(self) -> Iterator[str]:
         for (where, zh, en), numbers in self.faults.items():
-            shown = ", ".join(map(str, numbers[:3])) + (f" … ({len(numbers)})" if len(numbers) > 3 else "")
+            shown = ", ".join(map(str, numbers[:3])) + (f" … ({len(numbers)} in all)" if len(numbers) > 3 else "")
             yield f"record{'s' * (len(numbers) > 1)} {shown}, {where}: {zh} | {en}"
 
     def read(self, number: int, item: Any) -> None:
@@ -212,9 +212,10 @@ class _Reader:
             names = ", ".join(map(str, item)) or "-"
             self.fault(
                 "image_path",
-                f"缺少图片路径，只有：{names}。字段应叫 image_path 和 text；用别的名字的文件请用 import-captions 导入",
-                f"the picture's path is missing; there is only: {names}. The fields must be called image_path and "
-                "text; a file with other names can be brought in with import-captions",
+                f"缺少 image_path，只有：{names}。请改成 image_path 和 text；或把这个文件改名为 captions.json，"
+                "再用 import-captions --english captions.json 导入",
+                f"image_path is missing, there is only: {names}. Call them image_path and text, or rename this file to "
+                "captions.json and run import-captions --english captions.json",
             )
             return None
         if not isinstance(value, str) or not value.strip() or "\0" in value:

@@ -67,8 +67,10 @@ def fault_report(path: Path, faults: Sequence[str], *, skippable: bool = True) -
         )
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     error = FaultyDataset(
-        f"{path} 有 {len(faults)} 处错误，请改正" + ("，或用 --skip-broken 略过打不开的图片" if skippable else ""),
-        count + (" (broken pictures can be left out with --skip-broken):" if skippable else ":") + lines,
+        f"{path} 有 {len(faults)} 种错误，请改正" + ("，或用 --skip-broken 略去打不开的图片" if skippable else ""),
+        f"{path} has {count}"
+        + (" (broken pictures can be left out with --skip-broken):" if skippable else ":")
+        + lines,
     )
     error.faults = faults
     return error

@@ -111,12 +111,13 @@ def inside(folder: Path, relative: str) -> Path:
     if path.is_relative_to(root):
         return path
     for step in accumulate(Path(relative).parts, Path.joinpath, initial=folder):
-        target = os.path.realpath(step)
-        if step != folder and step.is_symlink() and not Path(target).is_relative_to(root):
+        target = Path(os.path.realpath(step))
+        if step != folder and step.is_symlink() and not target.is_relative_to(root):
+            real = target if target.is_dir() else target.parent
             raise DatasetError(
-                f"{step} 是一个链接，指向数据文件夹之外的 {target}；数据文件夹要真的包含图片，"
-                "请把 dataset.json 放到那边（--out、--data-dir 也指向那边）",
-                f"{step} is a link to {target}, outside the data folder, which must really contain the pictures: "
-                "keep dataset.json there, and give that folder as --out and --data-dir",
+                f"{step} 是符号链接，指向数据文件夹之外的 {target}，而图片必须真的在数据文件夹里；"
+                f"请改用 --out {real}，之后 --data-dir 也用它",
+                f"{step} is a symbolic link to {target}, outside the data folder, which must really contain the "
+                f"pictures: use --out {real}, and later the same --data-dir",
             )
     raise DatasetError(f"路径 {relative!r} 指向数据文件夹之外", f"path {relative!r} leads out of the data folder")

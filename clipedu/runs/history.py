@@ -40,10 +40,11 @@ def describe(record: EpochRecord, epochs: int, batch_size: int) -> str:
         line += f"  {language} val i2t R@1 {scores['i2t_R@1']:.2f} R@5 {scores['i2t_R@5']:.2f}"
     is_late = record["step"] >= 20 or record["epoch"] == epochs  # a fresh model starts a little above chance
     if is_late and record["loss"] > 0.99 * math.log(batch_size):
-        chance = f"ln {batch_size} = {math.log(batch_size):.3f}"
+        chance = f"{math.log(batch_size):.3f}"
         line += (
-            f"\n提示：乱猜的损失就是 {chance}，模型还什么也没学到；若下一轮仍是这样，请调低 --lr，"
-            f"并检查说明与图片是否对得上 | hint: guessing has a loss of {chance}, so nothing has been learned yet; if "
-            "that goes on, lower --lr, and check that captions and pictures belong together"
+            f"\n提示：批次大小为 {batch_size} 时，乱猜的损失是 ln {batch_size} = {chance}，可见到现在什么也没学到；"
+            "请调低 --lr，并检查说明与图片是否对得上 | hint: with batches of "
+            f"{batch_size}, guessing has a loss of ln {batch_size} = {chance}, so nothing has been learned so far; "
+            "lower --lr, and check that captions and pictures belong together"
         )
     return line
