@@ -40,6 +40,7 @@ def recall_at_k(
     Raises:
         ValueError: an argument is not as described above.
     """
+    similarity, text_to_image = similarity.cpu(), text_to_image.cpu()
     images, texts = similarity.shape if similarity.ndim == 2 else (0, 0)
     fits = images > 0 and similarity.is_floating_point() and text_to_image.dtype == torch.int64
     if not fits or text_to_image.shape != (texts,) or not torch.equal(text_to_image.unique(), torch.arange(images)):
@@ -51,7 +52,7 @@ def recall_at_k(
     if caption_ids is not None:
         if caption_ids.shape != (texts,):
             raise ValueError(f"caption_ids must be int64 [T], not {list(caption_ids.shape)}")
-        caption = caption_ids.unique(return_inverse=True)[1]
+        caption = caption_ids.cpu().unique(return_inverse=True)[1]
         first = torch.full((int(caption.max()) + 1,), texts).scatter_reduce(0, caption, torch.arange(texts), "amin")
         similarity = similarity[:, first]
     belongs = torch.zeros(similarity.shape, dtype=torch.bool)

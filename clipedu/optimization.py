@@ -152,7 +152,8 @@ def make_scheduler(optimizer: Optimizer, config: TrainConfig, steps: int) -> Lam
 def choose_precision(name: str, device: torch.device, image_encoder: str = "resnet18") -> torch.dtype:
     """The dtype of the forward pass: `auto` is bf16 where that is faster, else fp16 on CUDA, else float32."""
     if name == "auto" and device.type == "cuda":
-        name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # A GPU that only emulates bf16, such as a T4, is faster in fp16.
+        name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     elif name == "auto":
         is_faster = device.type == "cpu" and IMAGE_ENCODERS[image_encoder].bf16_pays_on_cpu and _cpu_has_bf16()
         name = "bf16" if is_faster else "fp32"

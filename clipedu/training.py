@@ -134,7 +134,7 @@ def train(
     steps_per_epoch = len(train_set) // batch_size
     state = OptimizationState.start(model, config, config.epochs * steps_per_epoch)
     folder = Path(run_dir) if run_dir else None
-    identity = run_identity(model, tokenizer, train_set, config, processes)
+    identity = run_identity(tokenizer, train_set, config, state, processes)
     with only_writer(folder) if folder and rank == 0 else nullcontext():
         history = resume(folder, model, state, identity, config.epochs) if folder else []
         if history:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipedu import load_checkpoint
+from clipedu import load_checkpoint, load_model
 from clipedu.commands.main import main
 from clipedu.runs.history import EpochRecord, describe
 
@@ -155,6 +155,29 @@ def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
     assert result.stdout.count("epoch 2/2") == 1, "only one process prints"
     history = json.loads((tmp_path / "run/history.json").read_text())
     assert [record["step"] for record in history] == [3, 6]
+
+
+def test_a_new_run_starts_from_the_weights_and_vocabulary_of_another(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(arguments(data_dir, first)) == 0
+    records = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))
+    records[0]["text"] = ["a zebra"]
+    (data_dir / "dataset.json").write_text(json.dumps(records), encoding="utf-8")
+    go_on = ["train", "--data-dir", str(data_dir), "--init-from", str(first), "--run-dir", str(second), "--lr", "0"]
+    capsys.readouterr()
+    assert main([*go_on, "--epochs", "2", "--batch-size", "8"]) == 0
+    assert "1 words" in capsys.readouterr().out, "zebra is not in the first run's vocabulary"
+    old, new = (load_checkpoint(folder / "checkpoints/best_model.pt") for folder in (first, second))
+    assert new["vocabulary"] == old["vocabulary"]
+    assert new["architecture"] == old["architecture"], "the size of the pictures too"
+    parameters = dict(load_model(second)[0].named_parameters())
+    assert all(torch.equal(old["weights"][name], value) for name, value in parameters.items()), "with --lr 0"
+    assert "--init-from" in fails(capsys, *go_on, "--epochs", "3", "--batch-size", "8")
+    assert "--dropout cannot be combined" in fails(capsys, *go_on, "--dropout", "0.3")
+    assert "train first" in fails(capsys, *go_on, "--init-from", str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_words_that_the_model_does_not_know_are_named(

@@ -320,7 +320,7 @@ CASES = [
             ("without an optimizer", checkpoint(EPOCH, training={"optimizer": {}}), "is damaged"),
             ("without a history", checkpoint(EPOCH, training={"history": []}), "is damaged"),
             ("with other settings", checkpoint(EPOCH, training={"config": {}}), "config differs: epochs None -> 1"),
-            ("with other data", checkpoint(EPOCH, training={"data": "0"}), "belongs to another run (data differs"),
+            ("with other data", checkpoint(EPOCH, training={"data": "0"}), "belongs to another run, data differs"),
         ]
     ),
     *(command_line(TRAIN, f"--{name}=-1", "between 0 and 1000000") for name in ("lr", "weight-decay", "clip-norm")),

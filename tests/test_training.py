@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from clipedu import (
     Callback,
     ImageTextDataset,
     SimpleTokenizer,
+    TextEncoder,
     TrainConfig,
     load_checkpoint,
     load_model,
@@ -214,6 +216,44 @@ def test_resuming_with_other_settings_or_data_is_refused(data_dir: Path, tmp_pat
     more = draw_dataset(tmp_path / "more", {"train": 24, "val": 8}, seed=5)
     with pytest.raises(CheckpointError, match=r"(data|vocabulary) differs"):
         run(more, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pooling": "mean"}, "pooling cls -> mean"),
+        ({"dropout": 0.3}, "dropout 0.1 -> 0.3"),
+        ({"num_heads": 2}, "num_heads 8 -> 2"),
+    ],
+)
+def test_resuming_another_architecture_is_refused(
+    data_dir: Path, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    run(data_dir, run_dir=tmp_path)
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    model.text_encoder = TextEncoder(len(tokenizer), **{"hidden_size": 32, "num_layers": 1, "dropout": 0.1, **change})
+    before = (tmp_path / "history.json").read_bytes()
+    with pytest.raises(CheckpointError, match=f"architecture differs: {words}"):
+        train(model, tokenizer, ImageTextDataset(data_dir, "train"), config=QUICK, run_dir=tmp_path)
+    assert (tmp_path / "history.json").read_bytes() == before
+
+
+def test_resuming_with_another_precision_or_more_epochs_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    run(data_dir, run_dir=tmp_path)
+    with (
+        patch("clipedu.optimization.choose_precision", lambda *_: torch.bfloat16),
+        pytest.raises(CheckpointError, match=r"precision differs: torch\.float32 -> torch\.bfloat16"),
+    ):
+        run(data_dir, run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"epochs \d+ -> 50 \(the number of epochs decides"):
+        run(data_dir, replace(QUICK, epochs=50), run_dir=tmp_path)
+    path = newest_epoch(tmp_path)
+    assert path is not None
+    content = load_checkpoint(path)
+    del content["training"]["precision"]  # as version 0.1 wrote it
+    torch.save(content, path)
+    run(data_dir, run_dir=tmp_path)
 
 
 def test_nan_stops_the_run_and_leaves_the_checkpoint_intact(data_dir: Path, tmp_path: Path) -> None:

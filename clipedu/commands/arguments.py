@@ -13,7 +13,11 @@ from clipedu.optimization import PRECISIONS, TrainConfig
 
 # Each flag's default, and what differs with --freeze-image-encoder: steps are cheap then, so more epochs and larger
 # batches pay off; only the text side and the projections learn, which overfit sooner, so more dropout and decay.
-DEFAULTS = {**asdict(TrainConfig()), "embedding_dim": 256, "text_layers": 1, "dropout": 0.1}
+MODEL_DEFAULTS = {
+    **{"image_encoder": "resnet18", "pretrained": "auto", "embedding_dim": 256},
+    **{"vocab_size": 5000, "text_layers": 1, "dropout": 0.1, "pooling": "mean"},
+}
+DEFAULTS = {**asdict(TrainConfig()), **MODEL_DEFAULTS}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
     **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "dropout": 0.2},
@@ -25,6 +29,7 @@ _HELP = {
     "warmup": "预热步数占总步数的比例 | warm-up, as a fraction of all steps",
     "image_size": "px",
     "embedding_dim": "共享空间的维数 | dimension of the shared space",
+    "vocab_size": "词表大小 | size of the vocabulary",
     "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
     "dropout": "文本编码器的 | of the text encoder",
 }
@@ -76,16 +81,21 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         "--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的位置 | for checkpoints and history"
     )
     sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
-    sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), default="resnet18")
     sub.add_argument(
-        "--pretrained", choices=("auto", "require", "none"), default="auto", help="ImageNet 权重 | ImageNet weights"
+        "--init-from",
+        type=Path,
+        help="从这次训练（文件夹或检查点）的权重和词表开始 | start from the weights and vocabulary of this run (a "
+        "folder or a checkpoint)",
+    )
+    sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), help="(default: resnet18)")
+    sub.add_argument(
+        "--pretrained", choices=("auto", "require", "none"), help="ImageNet 权重 | ImageNet weights (default: auto)"
     )
     sub.add_argument("--freeze-image-encoder", action="store_true", help="不训练图像编码器 | do not train it")
-    sub.add_argument("--vocab-size", type=int, default=5000)
     sub.add_argument(
-        "--pooling", choices=POOLINGS, default="mean", help="句向量的取法 | how to pool the sentence vector"
+        "--pooling", choices=POOLINGS, help="句向量的取法 | how to pool the sentence vector (default: mean)"
     )
-    model_flags = {"embedding_dim": int, "text_layers": int, "dropout": float}
+    model_flags = {"embedding_dim": int, "vocab_size": int, "text_layers": int, "dropout": float}
     for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
         default, frozen = DEFAULTS[name], FROZEN_DEFAULTS[name]
@@ -177,8 +187,14 @@ def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
     """Fill in the defaults of omitted flags, and return the TrainConfig that they make up.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: a value outside its range, or flags that exclude each other.
     """
+    given = [f"--{name.replace('_', '-')}" for name in MODEL_DEFAULTS if getattr(options, name) is not None]
+    if options.init_from and given:
+        raise ConfigError(
+            f"{given[0]} 不能与 --init-from 同用：模型来自那个检查点",
+            f"{given[0]} cannot be combined with --init-from: the model comes from that checkpoint",
+        )
     defaults = FROZEN_DEFAULTS if options.freeze_image_encoder else DEFAULTS
     for name, value in defaults.items():
         if getattr(options, name) is None:

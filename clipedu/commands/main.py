@@ -84,10 +84,14 @@ def _complain(error: ClipEduError) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = fill_in_defaults(options)
     run_dir: Path = options.run_dir
     if options.test_only:
         return _test(options)
+    started = load_model(options.init_from) if options.init_from else None
+    if started:
+        options.image_size = options.image_size or started[0].image_size
+        options.freeze_image_encoder |= started[0].image_encoder.frozen
+    config = fill_in_defaults(options)
     check_writable(checkpoint_folder(run_dir) / "final_model.pt")
     if options.resume == "never" and not options.force_train and newest_epoch(run_dir):
         raise CheckpointError(
@@ -98,12 +102,17 @@ def _train(options: argparse.Namespace) -> int:
     _start_processes(config)
     train_set = _dataset(options, "train", config.seed)
     val_set = _split_or_none(options, "val")
-    tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0], options.vocab_size)
+    if started:
+        model, tokenizer = started
+        if options.freeze_image_encoder:
+            model.image_encoder.freeze()
+    else:
+        tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0], options.vocab_size)
+        torch.manual_seed(config.seed)
+        model = _build_model(options, tokenizer)
     _say_notes([*notes_on_file(train_set), *notes_on_captions(train_set, tokenizer)])
     if val_set:
         _say_notes(notes_on_overlap(train_set, val_set))
-    torch.manual_seed(config.seed)
-    model = _build_model(options, tokenizer)
     say(
         f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -46,7 +47,7 @@ def notes_on_overlap(train_set: ImageTextDataset, val_set: ImageTextDataset) -> 
 
 
 def notes_on_captions(dataset: ImageTextDataset, tokenizer: SimpleTokenizer) -> Iterator[str]:
-    """Captions that repeat, that are cut, and that the tokenizer is not made for."""
+    """Captions that repeat or are cut; words and scripts that the tokenizer does not know."""
     texts, text_to_image = dataset.all_captions()
     total = f"{len(texts):,}"
     repeated = _repeated(texts, text_to_image)
@@ -62,6 +63,15 @@ def notes_on_captions(dataset: ImageTextDataset, tokenizer: SimpleTokenizer) -> 
             f"{total} 句说明里有 {len(cut):,} 句超过 {MAX_TEXT_LENGTH} 个词元（词或汉字），只读开头，"
             f"请把要紧的写在前面 | {len(cut):,} of {total} captions are longer than {MAX_TEXT_LENGTH} tokens (words or "
             f"Chinese characters) and only their beginning is read; say what matters first: {cut[0][:40]!r} …"
+        )
+    words = Counter(word for text in texts for word in tokenizer.tokenize_text(text))
+    unread = [word for word in words if word not in tokenizer.token_to_id]
+    if unread:
+        share = f"{sum(words[word] for word in unread) / words.total():.1%}"
+        yield (
+            f"词表里没有 {len(unread):,} 个词，占说明文字的 {share}，都读作 [UNK]，如 {unread[0]!r} | "
+            f"{len(unread):,} words, {share} of the text, are not in the vocabulary and are read as [UNK], such as "
+            f"{unread[0]!r}"
         )
     foreign = [text for text in texts if _is_foreign(text)]
     if foreign:

@@ -28,23 +28,9 @@ def save_checkpoint(
     `training` adds what a run needs to resume (optimizer, scheduler, step, config, history ...): tensors, numbers,
     strings, and dicts and lists of these.
     """
-    text = model.text_encoder
     content = {
         "format": FORMAT,
-        "architecture": {
-            "image_encoder": model.image_encoder.model_name,
-            "image_size": model.image_size,
-            "frozen": model.image_encoder.frozen,
-            "shared_embedding_dim": model.shared_embedding_dim,
-            "text_encoder": {
-                "vocab_size": text.vocab_size,
-                "hidden_size": text.hidden_size,
-                "num_layers": text.num_layers,
-                "dropout": text.dropout,
-                "num_heads": text.num_heads,
-                "pooling": text.pooling,
-            },
-        },
+        "architecture": architecture(model),
         "weights": model.state_dict(),
         "vocabulary": tokenizer.to_dict(),
         "training": dict(training or {}),
@@ -54,6 +40,25 @@ def save_checkpoint(
             torch.save(content, temporary)
         except RuntimeError as error:  # how torch reports a full disk
             raise cannot_write(Path(path), error) from error
+
+
+def architecture(model: CLIP) -> dict[str, Any]:
+    """What determines a model besides its weights."""
+    text = model.text_encoder
+    return {
+        "image_encoder": model.image_encoder.model_name,
+        "image_size": model.image_size,
+        "frozen": model.image_encoder.frozen,
+        "shared_embedding_dim": model.shared_embedding_dim,
+        "text_encoder": {
+            "vocab_size": text.vocab_size,
+            "hidden_size": text.hidden_size,
+            "num_layers": text.num_layers,
+            "dropout": text.dropout,
+            "num_heads": text.num_heads,
+            "pooling": text.pooling,
+        },
+    }
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -117,14 +122,14 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _build(architecture: Mapping[str, Any]) -> CLIP:
-    if architecture["image_size"] not in IMAGE_SIZES:
-        raise ValueError(f"image_size={architecture['image_size']!r}")
-    image_encoder = ImageEncoder(architecture["image_encoder"], pretrained=False)
-    if architecture["frozen"]:
+def _build(described: Mapping[str, Any]) -> CLIP:
+    if described["image_size"] not in IMAGE_SIZES:
+        raise ValueError(f"image_size={described['image_size']!r}")
+    image_encoder = ImageEncoder(described["image_encoder"], pretrained=False)
+    if described["frozen"]:
         image_encoder.freeze()
-    text_encoder = TextEncoder(**architecture["text_encoder"])
-    return CLIP(image_encoder, text_encoder, architecture["shared_embedding_dim"], architecture["image_size"])
+    text_encoder = TextEncoder(**described["text_encoder"])
+    return CLIP(image_encoder, text_encoder, described["shared_embedding_dim"], described["image_size"])
 
 
 def damaged(path: str | Path, why: str) -> CheckpointError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.ground.environment import is_first_process
@@ -14,20 +15,24 @@ from clipedu.ground.errors import CheckpointError
 from clipedu.ground.files import whole_file
 from clipedu.model import CLIP
 from clipedu.optimization import OptimizationState, TrainConfig
-from clipedu.runs.checkpoint import damaged, load_checkpoint, load_weights, save_checkpoint
+from clipedu.runs.checkpoint import architecture, damaged, load_checkpoint, load_weights, save_checkpoint
 from clipedu.runs.folder import checkpoint_folder, newest_epoch, publish
 from clipedu.runs.history import EpochRecord, score
 from clipedu.tokenizer import SimpleTokenizer
 
 
 def run_identity(
-    model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, config: TrainConfig, processes: int
+    tokenizer: SimpleTokenizer,
+    train_set: ImageTextDataset,
+    config: TrainConfig,
+    state: OptimizationState,
+    processes: int,
 ) -> dict[str, Any]:
-    """What must be equal for a run to resume: the settings that decide its numbers, the vocabulary and the data."""
+    """What must be equal, besides the architecture, for a run to resume: what decides its numbers."""
     vocabulary = " ".join(tokenizer.id_to_token).encode(errors="surrogatepass")
     return {
         "config": {name: value for name, value in asdict(config).items() if name != "device"},
-        "frozen": model.image_encoder.frozen,
+        "precision": str(state.precision),
         "processes": processes,
         "vocabulary": hashlib.sha256(vocabulary).hexdigest(),
         "data": train_set.fingerprint(),
@@ -63,14 +68,11 @@ def resume(
         return []
     content = load_checkpoint(path)
     training = content["training"]
-    for name, wanted in identity.items():
-        if training.get(name) != wanted:
-            differences = _differences(training.get(name), wanted)
-            raise CheckpointError(
-                f"{path} 属于另一次训练（{name} 不同：{differences}）；请换一个 --run-dir，或用 --force-train 重新训练",
-                f"{path} belongs to another run ({name} differs: {differences}); "
-                "choose another --run-dir, or start over with --force-train",
-            )
+    # Older checkpoints do not say which precision "auto" became.
+    found = {"precision": identity["precision"], **training, "architecture": content["architecture"]}
+    for name, wanted in {**identity, "architecture": architecture(model)}.items():
+        if found.get(name) != wanted:
+            _refuse(path, name, ", ".join(_differences(found.get(name), wanted)))
     load_weights(model, content, path)
     try:
         state.load_state_dict(training)
@@ -96,9 +98,25 @@ def _publish(path: Path, history: list[EpochRecord], epochs: int) -> None:
             checkpoint.unlink()
 
 
-def _differences(found: Any, wanted: Any) -> str:
-    if not isinstance(found, dict) or not isinstance(wanted, dict):
-        return "…"
-    return ", ".join(
-        f"{name} {found.get(name)} -> {value}" for name, value in wanted.items() if found.get(name) != value
+def _refuse(path: Path, name: str, differences: str) -> NoReturn:
+    is_longer = differences.startswith("epochs ")
+    zh = "（轮数决定每一步的学习率，训练中途不能改）" if is_longer else ""
+    en = " (the number of epochs decides the learning rate of every step, so it cannot change)" if is_longer else ""
+    raise CheckpointError(
+        f"{path} 属于另一次训练，{name} 不同：{differences}{zh}；请换一个 --run-dir"
+        "（可用 --init-from 从它的权重开始），或用 --force-train 重新训练",
+        f"{path} belongs to another run, {name} differs: {differences}{en}; choose another --run-dir (--init-from can "
+        "start there from its weights), or start over with --force-train",
     )
+
+
+def _differences(found: Any, wanted: Any) -> Iterator[str]:
+    """`pooling mean -> cls` for each value that differs; of hashes, only that they do."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name, value in wanted.items():
+            if isinstance(value, dict):
+                yield from _differences(found.get(name), value)
+            elif found.get(name) != value:
+                yield f"{name} {found.get(name)} -> {value}"
+    else:
+        yield "…" if len(str(wanted)) > 40 else f"{found} -> {wanted}"
