@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tqdm.auto import tqdm
 
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.loading import Pictures, image_batches, in_order, open_pictures
+from clipedu.data.pictures import DECODING, broken_pictures
 from clipedu.encoders import ImageEncoder
 from clipedu.ground.environment import cache_folder
 from clipedu.ground.files import whole_file
@@ -20,6 +23,7 @@ from clipedu.model import CLIP, inference
 from clipedu.tokenizer import SimpleTokenizer
 
 BATCH_SIZE = 256
+CACHE_LIMIT = 4 * 2**30  # bytes
 
 
 def embed_images(model: CLIP, images: Tensor | Pictures) -> Tensor:
@@ -51,47 +55,76 @@ def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
     return dataset.pictures(model.image_size)
 
 
-def frozen_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> Tensor:
+def frozen_features(
+    encoder: ImageEncoder, paths: Sequence[Path], image_size: int, *, skip_broken: bool = False
+) -> Tensor:
     """The encoder's output for every picture, float32 `[N, output_dim]`: computed once, then read from disk.
 
-    The file's name comes from the encoder's weights, the picture size and the pictures' own bytes, so that a change
-    in any of them leads to new features.
+    The file's name comes from the encoder, the picture size, the way of decoding and the pictures' own bytes, so that
+    a change in any of them leads to new features. The files used least recently go when they exceed CACHE_LIMIT.
+
+    Args:
+        encoder: its weights stay as they are.
+        paths: the pictures.
+        image_size: their side in px.
+        skip_broken: give pictures that cannot be decoded NaN as features, instead of raising an error.
+
+    Raises:
+        DatasetError: all pictures of a part that cannot be decoded.
     """
     file = cache_folder() / f"{_key(encoder, paths, image_size)}.npy"
-    features = _read_features(file, len(paths), encoder.output_dim)
+    features = _read_features(file, (len(paths), encoder.output_dim), skip_broken)
     if features is None:
-        features = _compute_features(encoder, paths, image_size)
+        features = _compute_features(encoder, paths, image_size, skip_broken)
         with whole_file(file) as temporary, temporary.open("wb") as stream:
             np.save(stream, features.numpy(), allow_pickle=False)
+        _forget_oldest(file)
     return features
 
 
-def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> Tensor:
+def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int, skip_broken: bool) -> Tensor:
     device = encoder.mean.device
-    parts = []
+    features = torch.full((len(paths), encoder.output_dim), torch.nan)
     bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
     with inference(encoder), bar:
         for part in in_order(len(paths), BATCH_SIZE):  # decoded in parts, each of which fits into memory
-            pictures = open_pictures([paths[index] for index in part], image_size)
-            for images in image_batches(pictures, in_order(len(pictures), 64)):
-                parts.append(encoder(images.to(device)).float().cpu())
-                bar.update(len(images))
-    return torch.cat(parts)
+            broken = broken_pictures([paths[index] for index in part]) if skip_broken else {}
+            good = [index for index in part if paths[index] not in broken]
+            pictures = open_pictures([paths[index] for index in good], image_size)
+            batches = in_order(len(good), 64)
+            for batch, images in zip(batches, image_batches(pictures, batches), strict=True):
+                features[[good[position] for position in batch]] = encoder(images.to(device)).float().cpu()
+            bar.update(len(part))
+    return features
 
 
-def _read_features(file: Path, count: int, dim: int) -> Tensor | None:
+def _read_features(file: Path, shape: tuple[int, int], skip_broken: bool) -> Tensor | None:
     """None if the file is missing or damaged: then the features are computed again."""
     try:
         features = torch.from_numpy(np.load(file, allow_pickle=False))
+        os.utime(file)  # used just now
     except (OSError, ValueError, EOFError, TypeError):
         return None
-    is_whole = features.shape == (count, dim) and features.dtype == torch.float32 and bool(features.isfinite().all())
-    return features if is_whole else None
+    if features.shape != shape or features.dtype != torch.float32:
+        return None
+    is_broken = features.isnan().all(dim=1) if skip_broken else torch.zeros(len(features), dtype=torch.bool)
+    return features if features[~is_broken].isfinite().all() else None
+
+
+def _forget_oldest(newest: Path) -> None:
+    """Delete the files used least recently, until the others take no more than CACHE_LIMIT."""
+    with suppress(OSError):  # another process may be doing the same
+        files = sorted(newest.parent.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+        size = sum(path.stat().st_size for path in files)
+        for file in files:
+            if size > CACHE_LIMIT and file != newest:
+                size -= file.stat().st_size
+                file.unlink()
 
 
 def _key(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> str:
-    digest = hashlib.sha256(f"{encoder.model_name} {image_size} {len(paths)}".encode())
-    for tensor in encoder.state_dict().values():
+    digest = hashlib.sha256(f"{encoder.model_name} {image_size} {len(paths)} {DECODING}".encode())
+    for tensor in (encoder.mean, encoder.std, *encoder.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clipedu.data.pictures import broken_pictures, find_pictures
+from clipedu.data.pictures import find_pictures
 from clipedu.data.records import BROKEN
 from clipedu.embedding import embed_images, embed_texts, frozen_features
 from clipedu.ground.errors import DatasetError
@@ -34,9 +34,21 @@ class ImageIndex:
 
     def __init__(self, model: CLIP, tokenizer: SimpleTokenizer, folder: str | Path) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.paths, self.left_out = readable_pictures(Path(folder))
-        features = frozen_features(model.image_encoder, self.paths, model.image_size)
-        self.embedding = embed_images(model, features)  # (N, E)
+        self.left_out: dict[str, list[str]] = {}
+        if not Path(folder).is_dir():
+            raise DatasetError(f"{folder} 不是文件夹", f"{folder} is not a folder")
+        paths = find_pictures(Path(folder), self.left_out)
+        features = frozen_features(model.image_encoder, paths, model.image_size, skip_broken=True)
+        is_readable = features.isfinite().all(dim=1)
+        self.paths = [path for path, readable in zip(paths, is_readable, strict=True) if readable]
+        broken = [str(path) for path, readable in zip(paths, is_readable, strict=True) if not readable]
+        if broken:
+            self.left_out[BROKEN] = broken
+        if not self.paths:
+            reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in self.left_out.items())
+            colon = ":" if reasons else ""
+            raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{colon}{reasons}")
+        self.embedding = embed_images(model, features[is_readable])  # (N, E)
 
     def search(self, sentence: str, top: int = 5) -> list[Hit]:
         """The `top` pictures nearest to the sentence, nearest first."""
@@ -54,20 +66,3 @@ def nearest(embedding: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tenso
     """
     best = (queries @ embedding.T).topk(min(top, len(embedding)))
     return best.values, best.indices
-
-
-def readable_pictures(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
-    """The folder's pictures sorted by path, and those left out, by reason."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} 不是文件夹", f"{folder} is not a folder")
-    left_out: dict[str, list[str]] = {}
-    paths = find_pictures(folder, left_out)
-    broken = broken_pictures(paths)
-    if broken:
-        left_out[BROKEN] = [str(path) for path in broken]
-    good = [path for path in paths if path not in broken]
-    if not good:
-        reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in left_out.items())
-        colon = ":" if reasons else ""
-        raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{colon}{reasons}")
-    return good, left_out

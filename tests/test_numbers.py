@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from clipedu import CLIP, Callback, ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
-from clipedu.data.pictures import IMAGE_SIZES
+from clipedu.data.pictures import IMAGE_SIZES, find_pictures
 from clipedu.data.records import write_records
-from clipedu.embedding import frozen_features
-from clipedu.ground.errors import TrainingError
+from clipedu.embedding import embed_images, frozen_features
+from clipedu.ground.errors import DatasetError, TrainingError
 from clipedu.model import MAX_LOGIT_SCALE
 from clipedu.runs.history import StepRecord
+from clipedu.search import ImageIndex
 from clipedu.training import fitting_batch_size
 from tests.conftest import small_model, tokenizer_of
 from tests.test_loss import unit
@@ -111,6 +113,53 @@ def test_non_finite_features_on_disk_are_computed_again(data_dir: Path, tmp_path
     corrupted[3, 7] = math.nan
     np.save(file, corrupted.numpy())
     assert torch.equal(frozen_features(model.image_encoder, paths, 32), right)
+
+
+def test_a_second_index_of_a_folder_decodes_nothing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    (data_dir / "images/broken.png").write_bytes(b"<html>")
+    first = ImageIndex(model, tokenizer, data_dir)
+    names = [path.name for path in first.paths]
+    assert len(names) == 40
+    assert [Path(name).name for names in first.left_out.values() for name in names] == ["broken.png"]
+    alone = ImageTextDataset(data_dir).records[7].image_path
+    features = frozen_features(model.image_encoder, [alone], 32)
+    right = embed_images(model, features)[0]
+    torch.testing.assert_close(first.embedding[names.index(alone.name)], right, atol=1e-5, rtol=0)
+    monkeypatch.setattr("clipedu.data.pictures._use", lambda *_: pytest.fail("decoded again"))
+    second = ImageIndex(model, tokenizer, data_dir)
+    assert torch.equal(second.embedding, first.embedding)
+    assert (second.paths, second.left_out) == (first.paths, first.left_out)
+    monkeypatch.undo()
+    with pytest.raises(DatasetError, match=r"broken\.png"):  # training does not take NaN for features
+        frozen_features(model.image_encoder, find_pictures(data_dir), 32)
+
+
+def test_the_cache_forgets_what_was_used_least_recently(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = small_model(tokenizer_of(data_dir)).image_encoder
+    paths = ImageTextDataset(data_dir, "val").image_paths()
+    monkeypatch.setattr("clipedu.embedding.CACHE_LIMIT", 7000)  # bytes: three of the files below
+
+    def files() -> set[Path]:
+        return {*(tmp_path / "cache").glob("*.npy")}
+
+    made: list[Path] = []
+    for size in (32, 40, 48):
+        before = files()
+        frozen_features(encoder, paths, size)
+        made += files() - before
+        os.utime(made[-1], (size, size))  # seconds since 1970
+    frozen_features(encoder, paths, 32)  # used again
+    frozen_features(encoder, paths, 56)
+    assert made[0] in files()
+    assert made[1] not in files()
+    monkeypatch.setattr("clipedu.embedding.DECODING", 2)
+    before = files()
+    frozen_features(encoder, paths, 32)
+    assert files() - before, "another way of decoding has features of its own"
 
 
 # ----------------------------------------------------------------------------------------------- nothing to tell apart

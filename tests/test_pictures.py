@@ -17,10 +17,10 @@ from PIL import Image, ImageOps, PngImagePlugin
 from clipedu.commands.main import USER_ERROR, main
 from clipedu.commands.reports import draw_hits
 from clipedu.data.loading import Pictures, image_batches, in_order
-from clipedu.data.pictures import PICTURE_SUFFIXES, find_pictures, load_image, load_pixels, picture_size
+from clipedu.data.pictures import PICTURE_SUFFIXES, broken_pictures, find_pictures, load_image, load_pixels, picture_size
 from clipedu.ground import environment
 from clipedu.ground.errors import ClipEduError, DatasetError
-from clipedu.search import Hit, readable_pictures
+from clipedu.search import Hit
 from tests.conftest import ROOT
 
 RED = Image.new("RGB", (64, 32), (255, 0, 0))
@@ -103,7 +103,9 @@ def test_photos_of_iphones_without_pillow_heif(tmp_path: Path) -> None:
     for name in ("a.HEIC", "b.jpg"):
         RED.save(tmp_path / name, format="HEIF")
     (tmp_path / "c.svg").touch()
-    assert list(readable_pictures(tmp_path)[1].values()) == [[str(tmp_path / "c.svg")]]
+    left_out: dict[str, list[str]] = {}
+    assert not broken_pictures(find_pictures(tmp_path, left_out))
+    assert list(left_out.values()) == [[str(tmp_path / "c.svg")]]
     program = (
         "import sys; sys.modules['pillow_heif'] = None\n"
         "from pathlib import Path\n"

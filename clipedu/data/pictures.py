@@ -29,6 +29,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit would refuse phones' p
 # Pillow's remarks on large pictures and odd EXIF tags are for programmers; `_use` refuses what cannot be shown.
 warnings.filterwarnings("ignore", module=r"PIL\.(Image|\w+ImagePlugin)$")
 
+DECODING = 1  # goes up when the same file would give other pixels, so that features on disk are computed again
 IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN leaves bf16 gradients unwritten
 
 Image.init()
