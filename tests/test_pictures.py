@@ -17,7 +17,14 @@ from PIL import Image, ImageOps, PngImagePlugin
 from clipedu.commands.main import USER_ERROR, main
 from clipedu.commands.reports import draw_hits
 from clipedu.data.loading import Pictures, image_batches, in_order
-from clipedu.data.pictures import PICTURE_SUFFIXES, broken_pictures, find_pictures, load_image, load_pixels, picture_size
+from clipedu.data.pictures import (
+    PICTURE_SUFFIXES,
+    broken_pictures,
+    find_pictures,
+    load_image,
+    load_pixels,
+    picture_size,
+)
 from clipedu.ground import environment
 from clipedu.ground.errors import ClipEduError, DatasetError
 from clipedu.search import Hit
