@@ -70,7 +70,7 @@ def frozen_features(
         skip_broken: give pictures that cannot be decoded NaN as features, instead of raising an error.
 
     Raises:
-        DatasetError: all pictures of a part that cannot be decoded.
+        DatasetError: pictures cannot be decoded.
     """
     file = cache_folder() / f"{_key(encoder, paths, image_size)}.npy"
     features = _read_features(file, (len(paths), encoder.output_dim), skip_broken)
@@ -102,9 +102,10 @@ def _read_features(file: Path, shape: tuple[int, int], skip_broken: bool) -> Ten
     """None if the file is missing or damaged: then the features are computed again."""
     try:
         features = torch.from_numpy(np.load(file, allow_pickle=False))
-        os.utime(file)  # used just now
     except (OSError, ValueError, EOFError, TypeError):
         return None
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(file)  # used just now
     if features.shape != shape or features.dtype != torch.float32:
         return None
     is_broken = features.isnan().all(dim=1) if skip_broken else torch.zeros(len(features), dtype=torch.bool)

@@ -40,10 +40,9 @@ class ImageIndex:
         paths = find_pictures(Path(folder), self.left_out)
         features = frozen_features(model.image_encoder, paths, model.image_size, skip_broken=True)
         is_readable = features.isfinite().all(dim=1)
-        self.paths = [path for path, readable in zip(paths, is_readable, strict=True) if readable]
-        broken = [str(path) for path, readable in zip(paths, is_readable, strict=True) if not readable]
-        if broken:
-            self.left_out[BROKEN] = broken
+        self.paths = [paths[index] for index in is_readable.nonzero()[:, 0].tolist()]
+        if len(self.paths) < len(paths):
+            self.left_out[BROKEN] = [str(paths[index]) for index in (~is_readable).nonzero()[:, 0].tolist()]
         if not self.paths:
             reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in self.left_out.items())
             colon = ":" if reasons else ""

@@ -42,7 +42,7 @@ from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import train
 
 USER_ERROR, INTERRUPTED = 2, 130
-MAX_WORKERS = 256
+_MOST_WORKERS = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,10 +159,10 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
 
 def _dataset(options: argparse.Namespace, split: str, seed: int = 0) -> ImageTextDataset:
     """One split of the dataset; what takes no part in it is named."""
-    if options.workers is not None and not 0 <= options.workers <= MAX_WORKERS:
+    if options.workers is not None and not 0 <= options.workers <= _MOST_WORKERS:
         raise ConfigError(
-            f"--workers {options.workers} 应在 0 与 {MAX_WORKERS} 之间",
-            f"--workers {options.workers} must be between 0 and {MAX_WORKERS}",
+            f"--workers {options.workers} 应在 0 与 {_MOST_WORKERS} 之间",
+            f"--workers {options.workers} must be between 0 and {_MOST_WORKERS}",
         )
     dataset = ImageTextDataset(
         options.data_dir, split, options.language, seed=seed, skip_broken=options.skip_broken, workers=options.workers

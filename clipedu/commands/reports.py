@@ -13,7 +13,7 @@ from clipedu.data.pictures import load_image
 from clipedu.embedding import embed_images, embed_texts, model_inputs
 from clipedu.evaluation import Scores
 from clipedu.ground.environment import drawable, figure_style
-from clipedu.ground.errors import ConfigError
+from clipedu.ground.errors import ClipEduError, ConfigError
 from clipedu.ground.files import whole_file
 from clipedu.model import CLIP, compute_similarity
 from clipedu.runs.history import EpochRecord
@@ -67,10 +67,13 @@ def describe_left_out(left_out: Mapping[str, Sequence[str]], file: Path) -> str:
         some = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
         lines.append(f"略去 | left out: {len(names):,}  {reason}: {some}")
     if any(len(names) > _NAMED for names in left_out.values()):
-        with whole_file(file) as temporary:
-            listed = [f"{reason}: {name}\n" for reason, names in left_out.items() for name in names]
-            temporary.write_text("".join(listed), encoding="utf-8", errors="backslashreplace")
-        lines.append(f"完整清单 | the whole list: {file}")
+        listed = [f"{reason}: {name}\n" for reason, names in left_out.items() for name in names]
+        try:
+            with whole_file(file) as temporary:
+                temporary.write_text("".join(listed), encoding="utf-8", errors="backslashreplace")
+            lines.append(f"完整清单 | the full list: {file}")
+        except ClipEduError as error:  # a run that may only be read can still be evaluated
+            lines.append(str(error))
     return "\n".join(lines)
 
 
