@@ -237,13 +237,88 @@ def test_texts_beside_pictures_in_both_languages(tmp_path: Path) -> None:
 def test_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_pictures(tmp_path, "images/train/T-shirt_red/1.jpg", "images/val/猫/1.jpg", "images/train/1.jpg", "2.jpg")
     assert main(["import-captions", "--out", str(tmp_path), "--class-folders"]) == 0
-    train, shirt, cat = records(tmp_path)
+    shirt, cat = records(tmp_path)
     assert (shirt["label"], shirt["text"], shirt["split"]) == (
         "T shirt red", ["T shirt red", "a photo of a T shirt red"], "train"
     )  # fmt: skip
     assert (cat["label_zh"], cat["text_zh"], cat["split"]) == ("猫", ["猫", "一张猫的照片"], "val")
-    assert train["label"] == "train"
-    assert "left out: 1" in capsys.readouterr().out
+    assert "left out: 2  不在类别文件夹里" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        (("data/train/cat/1.jpg", "data/验证集/dog/1.jpg"), [("cat", "train"), ("dog", "val")]),
+        (("animals/cat/1.jpg", "animals/dog/1.jpg"), [("cat", "train"), ("dog", "train")]),
+        (("train/1.jpg", "car/1.jpg"), [("car", "train"), ("train", "train")]),  # vehicles
+    ],
+)
+def test_folders_around_classes(tmp_path: Path, pictures: tuple[str, ...], expected: list[tuple[str, str]]) -> None:
+    with_pictures(tmp_path, *pictures)
+    import_captions(tmp_path, class_folders=True)
+    assert [(record["label"], record["split"]) for record in records(tmp_path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("pictures", "table", "expected"),
+    [
+        # A folder that is not here, in a table that gives others as they are here, means another picture.
+        (
+            ("dogs/0.jpg", "dogs/1.jpg"),
+            "image,caption\ncats/0.jpg,a cat\ndogs/1.jpg,a dog\n",
+            {"dogs/1.jpg": ["a dog"]},
+        ),
+        (
+            ("a.jpg", "b.jpg"),
+            "image,caption,split,label\na.jpg,a dog, brown,,\nb.jpg,a cat,val,\n",
+            {"b.jpg": ["a cat"]},
+        ),
+        (("a.jpg", "b.jpg"), "image,caption\nb,2.jpg,y dog\nb.jpg,a cat\n", {"b.jpg": ["a cat"]}),
+        (("a.jpg",), "image,captions\na.jpg,\"['A dog' 'A cat', nan]\"\n", {"a.jpg": ["A dog", "A cat"]}),
+        (("a.jpg",), "sep=;\nimage;caption\na.jpg;A dog\n", {"a.jpg": ["A dog"]}),
+    ],
+)
+def test_what_is_not_certain_is_left_out_and_named(
+    tmp_path: Path, pictures: tuple[str, ...], table: str, expected: dict[str, list[str]]
+) -> None:
+    with_pictures(tmp_path, *pictures)
+    write(tmp_path, {"captions.csv": table})
+    report = import_captions(tmp_path, [tmp_path / "captions.csv"])
+    assert {record["image_path"]: record["text"] for record in records(tmp_path)} == expected
+    lines = len(table.replace("sep=;\n", "").splitlines()) - 1
+    empty = sum("nan" in line for line in table.splitlines())
+    named = [name for reason, names in report.left_out.items() if "without a caption" not in reason for name in names]
+    assert len(named) == lines - len(expected) + empty
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('image,caption\na,"a dog\nb,a cat\nc,the 5" ruler\n', "line 2"),  # a quote that swallows rows without endings
+        ("a.jpg,a dog,train\nb.jpg,a cat,val\na.jpg,x\n", "heading is missing"),
+        ('{"a.jpg": "one dog", "a.jpg": "two dogs"}', "occurs twice"),
+        ("image,caption\na.jpg,a dog\n".encode("utf-16-le"), "save it as UTF-8"),
+    ],
+)
+def test_files_that_would_lose_rows_are_refused(tmp_path: Path, content: str | bytes, words: str) -> None:
+    with_pictures(tmp_path, "a.jpg", "b.jpg")
+    write(tmp_path, {"captions": content})
+    with pytest.raises(DatasetError, match=words):
+        import_captions(tmp_path, [tmp_path / "captions"])
+
+
+def test_two_languages_never_meet_in_a_picture_of_neither(tmp_path: Path) -> None:
+    with_pictures(tmp_path, "images/0.jpg", "images/1.jpg")
+    write(
+        tmp_path, {"en.csv": "image,caption\ncats/0.jpg,a cat\n1.jpg,one\n", "zh.csv": "image,caption\ndogs/0.jpg,狗\n"}
+    )
+    import_captions(tmp_path, [tmp_path / "en.csv"], [tmp_path / "zh.csv"])
+    assert [record["image_path"] for record in records(tmp_path)] == ["images/1.jpg"]
+    write(tmp_path / "two", {"both.csv": "image,caption,说明\n0.jpg,a dog,一只狗\n"})
+    with_pictures(tmp_path / "two", "0.jpg")
+    import_captions(tmp_path / "two", [tmp_path / "two/both.csv"], [tmp_path / "two/both.csv"])
+    (record,) = records(tmp_path / "two")
+    assert (record["text"], record["text_zh"]) == (["a dog"], ["一只狗"])
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -106,6 +106,19 @@ def test_an_exact_field_name_goes_before_one_in_capitals(folder: Path) -> None:
     assert (record.captions["en"], record.split) == (["a red square"], "val")
 
 
+def test_labels_that_read_the_same_are_one_class(folder: Path) -> None:
+    write(folder, [GOOD | {"label": "Dog"}, GOOD | {"image_path": "images/b.png", "label": "dog!"}])
+    dataset = ImageTextDataset(folder)
+    assert dataset.classes["en"] == ["Dog"]
+    assert dataset.labels("en") == {0: "Dog", 1: "Dog"}
+
+
+def test_a_picture_in_two_splits_is_known_to_both(folder: Path) -> None:
+    write(folder, [GOOD, GOOD | {"split": "test"}, GOOD | {"image_path": "images/b.png"}])
+    assert ImageTextDataset(folder, "train").overlap == {"test": ["a.png"]}
+    assert ImageTextDataset(folder, "test").overlap == {"train": ["a.png"]}
+
+
 def test_captions_in_one_language_for_a_part(folder: Path) -> None:
     write(folder, [GOOD, {"image_path": "images/b.png", "text_zh": ["蓝", "蓝色"]}])
     both, english = ImageTextDataset(folder, language="both"), ImageTextDataset(folder)
@@ -139,6 +152,7 @@ def test_broken_pictures_can_be_left_out(folder: Path) -> None:
 def test_faults_of_one_kind_are_one_line(folder: Path) -> None:
     error = report(folder, [{"file_name": "a.png", "caption": "red"}] * 30)
     assert "1 fault" in error
+    assert "'text' occurs twice" in report(folder, '[{"image_path": "images/a.png", "text": "one", "text": "two"}]')
     assert "records 0, 1, 2 … (30 in all), image_path" in error
     assert "file_name, caption" in error
 

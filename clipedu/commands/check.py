@@ -80,7 +80,7 @@ def _dataset(data_dir: Path) -> Finding:
         records = read_records(data_dir)
         faults: Sequence[str] = [str(error) for error in broken_pictures([r.image_path for r in records]).values()]
         if not faults:
-            return Finding("dataset", True, f"{len(records)} pictures in {data_dir}")
+            return Finding("dataset", True, f"{len({record.image_path for record in records})} pictures in {data_dir}")
     except FaultyDataset as error:
         faults = error.faults
     except DatasetError as error:  # there is no such file, or it is not JSON

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from clipedu.commands.arguments import build_parser, dashed, fill_in_defaults
 from clipedu.commands.check import check_environment
-from clipedu.commands.notes import notes_on_captions, notes_on_file, notes_on_overlap
+from clipedu.commands.notes import notes_on_captions, notes_on_file
 from clipedu.commands.reports import describe_left_out, describe_matches, draw_hits, plot_training_curve, score_table
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.emoji import create_emoji
@@ -111,8 +111,6 @@ def _train(options: argparse.Namespace) -> int:
         torch.manual_seed(config.seed)
         model = _build_model(options, tokenizer)
     _say_notes([*notes_on_file(train_set), *notes_on_captions(train_set, tokenizer)])
-    if val_set:
-        _say_notes(notes_on_overlap(train_set, val_set))
     say(
         f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"

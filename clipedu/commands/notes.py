@@ -23,26 +23,22 @@ _WITHOUT_SPACES = re.compile(
 
 
 def notes_on_file(dataset: ImageTextDataset) -> Iterator[str]:
-    """What of dataset.json takes no part in training."""
+    """What of dataset.json takes no part in training, or a part in more than it should."""
     others = ", ".join(f"{name} {count:,}" for name, count in dataset.splits.items() if name not in _KNOWN_SPLITS)
     if others:
         yield f"训练不用的划分和图片数：{others} | splits that training does not use, with their pictures: {others}"
+    for split, names in dataset.overlap.items():
+        yield (
+            f"{len(names):,} 张图片（如 {names[0]}）既在 {dataset.split} 又在 {split} 里，{split} 的结果会偏高 | "
+            f"{len(names):,} pictures (such as {names[0]}) are in both {dataset.split} and {split}, which flatters "
+            f"the scores on {split}"
+        )
     unused = ", ".join(unused_fields(dataset.data_dir))
     if unused:
         known = ", ".join(FIELDS)
         yield (
             f"dataset.json 里没有用到的字段：{unused}（认识的字段：{known}） | "
             f"fields of dataset.json that are not used: {unused} (recognised: {known})"
-        )
-
-
-def notes_on_overlap(train_set: ImageTextDataset, val_set: ImageTextDataset) -> Iterator[str]:
-    """Pictures that are trained on and validated with."""
-    both = sorted({*train_set.image_paths()} & {*val_set.image_paths()})
-    if both:
-        yield (
-            f"{len(both):,} 张图片（如 {both[0].name}）既在 train 又在 val 里，验证结果会偏高 | "
-            f"{len(both):,} pictures (such as {both[0].name}) are in both train and val, which flatters the validation"
         )
 
 

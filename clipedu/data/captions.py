@@ -10,7 +10,7 @@ import codecs
 import csv
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from clipedu.data.pictures import PICTURE_SUFFIXES
-from clipedu.data.records import MAX_CAPTION, split_name
+from clipedu.data.records import MAX_CAPTION, split_name, unique_names
 from clipedu.ground.errors import DatasetError
 from clipedu.tokenizer import SimpleTokenizer
 
@@ -42,7 +42,7 @@ _TOKEN_LINE = re.compile(r"(?P<name>[^\t]+?)#(?:zh[a-z]*#)?\d+(?:[\t ]+(?P<capti
 # Flickr8k.token.txt      1000268201_693b08cb0e.jpg#0<TAB>A child in a pink dress ...
 # Flickr8k-CN             1000268201_693b08cb0e.jpg#zhc#0 一个穿粉色连衣裙的孩子 ...   (zhc, zhb, zhm ...)
 _NUMBERED = re.compile(r"\s*(\d+)\s{2,}(\S.*)", re.DOTALL)  # Flickr30k has "1.jpg| 4   A dog runs": a bar is missing
-_LIST = re.compile(r"\s*\[\s*['\"].*\]\s*", re.DOTALL)  # ['A dog', 'A cat'], as pandas writes it into a cell
+_LIST = re.compile(r"\s*[\[(]\s*['\"].*[\])]\s*", re.DOTALL)  # ['A dog', 'A cat'], as pandas writes it into a cell
 
 _MISSING = {"", "nan", "NaN", "null", "NULL", "None", "<NA>", "N/A"}  # what pandas and databases write for nothing
 
@@ -178,7 +178,7 @@ def _decode(data: bytes) -> tuple[str, str]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16"), "UTF-16"
     try:
-        return data.decode("utf-8-sig"), ""
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         runs = re.findall(rb"[\x80-\xff]+", data)
         if sum(run.decode("utf-8", "ignore").encode() == run for run in runs) > 0.5 * len(runs):
@@ -188,6 +188,9 @@ def _decode(data: bytes) -> tuple[str, str]:
         if sum(len(run) == 1 for run in runs) < 0.8 * len(runs):
             raise
         return data.decode("cp1252"), "Windows-1252"  # accented letters seldom stand side by side
+    if "\0" in text:  # UTF-16 or UTF-32 without a mark
+        raise UnicodeDecodeError("utf-8", data, data.index(0), data.index(0) + 1, "a zero byte")
+    return text, ""
 
 
 def _is_common_chinese(data: bytes) -> bool:
@@ -216,7 +219,8 @@ def _find_columns(names: Sequence[str], language: str) -> _Columns | None:
                 yield from (name + word, word + name)
 
     picture = _under_first(_PICTURE, plain)
-    captions = _under_first([*in_language(_CAPTION), *words, *_CAPTION], numberless)
+    own_words_first = sorted(_CAPTION, key=lambda name: name.isascii() == (language == "zh"))
+    captions = _under_first([*in_language(_CAPTION), *words, *own_words_first], numberless)
     split = _under_first(_SPLIT, plain)
     label = _under_first([*in_language(_LABEL), *_LABEL], plain)
     if not picture or not captions:
@@ -248,9 +252,11 @@ def _name(value: Any) -> str:
 def _texts(value: Any, where: str) -> list[str]:
     """The captions in a cell: one or a list; "" where there is none."""
     if isinstance(value, str) and _LIST.fullmatch(value):
+        value_text = re.sub(r"\bnan\b(?=\s*[,\])])", "None", value.strip())
+        value_text = re.sub(r"(['\"])\s+(?=['\"])", r"\1, ", value_text)  # NumPy writes no commas
         with suppress(ValueError, SyntaxError):  # only a caption in brackets
-            value = ast.literal_eval(value.strip())
-    texts = [text or "" for text in value or [""]] if isinstance(value, list) else [value or ""]
+            value = ast.literal_eval(value_text)
+    texts = [text or "" for text in value or [""]] if isinstance(value, list | tuple) else [value or ""]
     for text in texts:
         if not isinstance(text, str):
             raise DatasetError(
@@ -287,6 +293,7 @@ def _read_texts(folder: Path) -> tuple[_Table, str]:
 
 
 def _read_lines(lines: Sequence[str], language: str) -> _Table:
+    lines = ["" if re.fullmatch("sep=.", line.strip()) else line for line in lines]  # a line for Excel
     first = next(filter(str.strip, lines), "")
     if not first:
         raise DatasetError("文件是空的", "the file is empty")
@@ -314,11 +321,17 @@ def _table_rows(lines: Sequence[str], delimiter: str) -> list[tuple[str, list[st
         DatasetError: a quote that is not closed has swallowed further rows.
     """
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
-    rows, number = [], 1
+    rows: list[tuple[str, list[str]]] = []
+    number = 1
     for row in reader:
         first, *more = lines[number - 1 : reader.line_num]
         is_open = "\n".join([first, *more]).count('"') % 2 == 1
-        if more and (is_open or any(_is_picture_name(cell) for line in more for cell in line.split(delimiter))):
+        width = len(rows[0][1]) if rows else 0
+        looks_like_row = (
+            any(map(_is_picture_name, cells)) or (len(cells) == width and not any(map(_is_picture_name, row)))
+            for cells in (line.split(delimiter) for line in more)
+        )
+        if more and (is_open or any(looks_like_row)):
             raise DatasetError(
                 f'第 {number} 行的引号 " 没有在本格结束；请补上，或把格里的引号写两遍（""）',
                 f'line {number}: a quote " is not closed where its cell ends; close it, or double quotes within a '
@@ -333,19 +346,22 @@ def _table_rows(lines: Sequence[str], delimiter: str) -> list[tuple[str, list[st
 def _mend(row: list[str], names: Sequence[str], columns: _Columns, delimiter: str) -> list[str]:
     """The row with its caption in one cell, where commas split it or where it stands in one cell with its number."""
     at, width = columns.captions[0], len(names)
-    while len(row) > width and not row[-1].strip():
+    while len(row) > width == at + 1 and not row[-1].strip():  # commas at the end, not an empty last column
         row = row[:-1]
     if at and "number" in names[at - 1].lower() and (joined := _NUMBERED.fullmatch("".join(row[at - 1 : at]))):
         row = [*row[: at - 1], *joined.groups(), *row[at:]]
     end = at + 1 + len(row) - width
-    if end > at + 1 and len(columns.captions) == 1:
+    is_split = end > at + 1 and len(columns.captions) == 1
+    # A picture's name there means that the commas are in names; an empty end, that it is not certain where they are.
+    if is_split and (width == at + 1 or row[-1].strip()) and not any(map(_is_picture_name, row[at:end])):
         row = [*row[:at], delimiter.join(row[at:end]), *row[end:]]
     return row
 
 
 def _read_without_heading(rows: list[tuple[str, list[str]]], delimiter: str) -> _Table:
-    """Two columns. Captions may contain the delimiter, so the shortest row shows how many there are."""
-    if min(len(row) for _, row in rows) > 2:
+    """Two columns. Captions may contain the delimiter; but if most rows have the same three cells, it is a table."""
+    width, count = Counter(len(row) for _, row in rows).most_common(1)[0]
+    if width > 2 and count > len(rows) / 2:
         raise DatasetError(
             "缺少表头；请写在第一行，例如 image,caption,id（每列一个名字）",
             "the heading is missing; write it into the first line, such as image,caption,id (a name for each column)",
@@ -401,7 +417,7 @@ def _json_records(text: str, language: str) -> list[dict[str, Any]]:
 
 def _json_values(text: str) -> list[Any]:
     """The values that stand one after another: a single one in JSON, one per line in JSON Lines."""
-    decoder = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is a missing value
+    decoder = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=unique_names)  # NaN is a missing value
     values, text = [], text.strip()
     position = 0
     while position < len(text):

@@ -65,6 +65,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
     Attributes:
         records: one for each picture that takes part.
         splits: how many pictures each split has, this one and others.
+        overlap: pictures of this split that are also in another one, by that split.
         left_out: pictures that take no part, by reason.
 
     Raises:
@@ -88,6 +89,11 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         all_records = read_records(self.data_dir, self.left_out if skip_broken else None, self.split)
         self.records = [record for record in all_records if self.split in (None, record.split)]
         self.splits = Counter(record.split for record in all_records)
+        own = {record.image_path for record in self.records}
+        self.overlap: dict[str, list[str]] = {}
+        for record in all_records:
+            if self.split not in (None, record.split) and record.image_path in own:
+                self.overlap.setdefault(record.split, []).append(record.image_path.name)
         self.classes = {
             code: sorted({record.labels[code] for record in all_records if code in record.labels}) for code in LANGUAGES
         }

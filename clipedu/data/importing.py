@@ -24,7 +24,6 @@ _AMBIGUOUS = "分不清是哪张图片 | names that may mean more than one pictu
 _NO_CAPTION = "图片没有说明 | pictures without a caption"
 _SECOND_LABEL = "同一图片的另一个类别 | a second label for a picture"
 _NOT_LISTED = "不在任何划分文件里 | pictures in no split file"
-_LISTED_ONLY = "划分文件里的名字没有图片 | names in split files without a picture"
 _NO_CLASS = "不在类别文件夹里 | pictures that are not in a class folder"
 
 
@@ -69,6 +68,11 @@ def import_captions(
         raise ClipEduError(
             f"{out / 'dataset.json'} 已存在；请先移走它", f"{out / 'dataset.json'} already exists; move it away first"
         )
+    if not out.is_dir():
+        raise DatasetError(
+            f"{out} 不是文件夹；--out 应是放图片的文件夹",
+            f"{out} is not a folder; --out is the folder with the pictures",
+        )
     files = [read_captions(path, code) for code, paths in (("en", english), ("zh", chinese)) for path in paths]
     importer = _Importer(out)
     importer.join(importer.name_classes() if class_folders else files)
@@ -96,16 +100,22 @@ class _Importer:
         self.pictures = _Pictures(out, self.left_out)
         self.records: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
+        self._names_with: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)  # of captions, by their ends
+        self._folders_count = False
 
     def name_classes(self) -> list[CaptionFile]:
         """Captions of pictures in a folder per class: `cats/0.jpg`, `images/cats/0.jpg` or `train/cats/0.jpg`."""
         files = {code: CaptionFile(self.out, code) for code in TEXT_FIELDS}
-        for path in self.pictures.paths:
-            folders, split = path.split("/")[:-1], ""
-            if folders and folders[0].lower() == "images":
-                folders.pop(0)
-            if len(folders) > 1 and split_name(folders[0]) in ("train", "val", "test"):
-                split = split_name(folders.pop(0))
+        folders_of = {
+            path: re.sub("^images/", "", path, flags=re.IGNORECASE).split("/")[:-1] for path in self.pictures.paths
+        }
+        while len({*(tuple(own[:1]) for own in folders_of.values())}) == 1 and all(
+            own[1:] for own in folders_of.values()
+        ):
+            folders_of = {path: own[1:] for path, own in folders_of.items()}  # a folder around all classes
+        have_splits = all(split_name(own[0]) in ("train", "val", "test") for own in folders_of.values() if own)
+        for path, folders in folders_of.items():
+            split = split_name(folders.pop(0)) if folders and have_splits else ""
             name = re.sub("[_-]+", " ", folders[0]).strip() if folders else ""
             if not SimpleTokenizer.tokenize_text(name):
                 self.left_out[NO_WORDS if name else _NO_CLASS].append(path)
@@ -121,14 +131,12 @@ class _Importer:
         rows = [(file, row) for file in files for row in file.rows]
         if not rows:
             counts = [(*reason.split(" | "), len(names)) for reason, names in self.left_out.items() if names]
-            zh, en = (", ".join(f"{count[i]} {count[2]:,}" for count in counts) for i in (0, 1))
+            zh, en = (", ".join(f"{count[i]} {count[2]:,}" for count in counts) or "0" for i in (0, 1))
             raise DatasetError(f"没有一条可用的说明（{zh}）", f"there are no usable captions ({en})")
-        found = {
-            code: self._find_all(row.picture for file, row in rows if file.language == code) for code in TEXT_FIELDS
-        }
+        found = self._find_all(row.picture for _, row in rows)
         splits = {} if any(row.split for _, row in rows) else _splits_in_names(files)
         for file, row in rows:
-            if picture := found[file.language].get(row.picture):
+            if picture := found.get(row.picture):
                 self._add(picture, file.language, row, row.split or splits.get(file.path, ""))
         if not self.records:
             self._refuse_names(rows[0][1].picture)
@@ -148,20 +156,31 @@ class _Importer:
     def _find_all(self, names: Iterable[str]) -> dict[str, str]:
         """The picture of each name. Names of which it is not certain are left out."""
         names = list(dict.fromkeys(names))
-        sharing = Counter(end for parts in {_without_ending(_parts(name)) for name in names} for end in _ends(parts))
-        certain, missing = {}, []
         for name in names:
-            found, end = self.pictures.find(name)
-            if not found:
+            parts = _without_ending(_parts(name))
+            for end in _ends(parts):
+                self._names_with[end].add(parts)
+        matches = {name: self.pictures.find(name) for name in names}
+        # If some names give their folders as they are here, a folder that is not here means another picture.
+        self._folders_count |= any(found and end == _parts(name) != end[-1:] for name, (found, end) in matches.items())
+        certain, missing = {}, []
+        for name, (found, end) in matches.items():
+            is_whole = end == _parts(name)
+            if not found or (self._folders_count and not is_whole):
                 missing.append(name)
-            # cats/0.jpg and dogs/0.jpg share the end 0.jpg, and so neither is images/0.jpg.
-            elif len(found) == 1 and (end == _parts(name) or sharing[_without_ending(end)] == 1):
+            elif len(found) == 1 and (is_whole or not self._others_end_so(name, end)):
                 certain[name] = found[0]
             else:
                 self.left_out[_AMBIGUOUS].append(name)
         _refuse_links(self.out, set(certain.values()), missing)
         self.left_out[_NO_PICTURE] += missing
         return certain
+
+    def _others_end_so(self, name: str, end: tuple[str, ...]) -> bool:
+        """Whether the end fits names of other pictures: cats/0.jpg and dogs/0.jpg cannot both be images/0.jpg."""
+        parts = _without_ending(_parts(name))
+        others = self._names_with[_without_ending(end)]
+        return any(other[-len(parts) :] != parts and parts[-len(other) :] != other for other in others)
 
     def _add(self, picture: str, language: str, row: Row, split: str) -> None:
         record = self.records.setdefault(picture, {"image_path": picture, "split": split})
@@ -196,12 +215,9 @@ class _Importer:
         for split, path in splits:
             text, encoding = read_any_text(path)
             self.notes += _encoding_note(path, encoding)
-            for name in filter(None, map(str.strip, text.split("\n"))):
-                found = self.pictures.find(name)[0]
-                if len(found) != 1:
-                    self.left_out[_LISTED_ONLY].append(name)
-                elif listed.setdefault(found[0], split) != split:
-                    _refuse_two_splits(found[0], listed[found[0]], split)
+            for picture in self._find_all(filter(None, map(str.strip, text.split("\n")))).values():
+                if listed.setdefault(picture, split) != split:
+                    _refuse_two_splits(picture, listed[picture], split)
         self.left_out[_NOT_LISTED] += [picture for picture in self.records if picture not in listed]
         self.records = {
             picture: {**self.records[picture], "split": listed[picture]}
@@ -224,10 +240,10 @@ def _encoding_note(path: Path, encoding: str) -> list[str]:
 
 
 def _splits_in_names(files: Sequence[CaptionFile]) -> dict[Path, str]:
-    """`captions_train2017.json` -> train; nothing unless every file's name tells, and they differ."""
+    """`captions_train2017.json` -> train, for files whose names tell; nothing unless they tell of several splits."""
     found = {file.path: set(map(split_name, _SPLIT_IN_NAME.findall(file.path.name))) for file in files}
     splits = {path: names.pop() for path, names in found.items() if len(names) == 1}
-    return splits if len(splits) == len(found) and len(set(splits.values())) > 1 else {}
+    return splits if len(set(splits.values())) > 1 else {}
 
 
 def _refuse_two_splits(picture: str, one: str, other: str) -> NoReturn:

@@ -22,9 +22,10 @@ MAX_CAPTION = 100_000  # characters; anything longer is a whole file in the wron
 _LABEL_FIELDS = {"en": "label", "zh": "label_zh"}
 FIELDS = ("image_path", *TEXT_FIELDS.values(), "split", *_LABEL_FIELDS.values())
 _SPLITS = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),  # restval: Karpathy's COCO, used for training
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    # restval: of Karpathy's COCO, used for training
+    **dict.fromkeys(("train", "training", "restval", "训练", "训练集"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "验证", "验证集"), "val"),
+    **dict.fromkeys(("test", "testing", "测试", "测试集"), "test"),
 }
 MISSING = "找不到的图片 | pictures that do not exist"
 BROKEN = "打不开的图片 | pictures that cannot be opened"
@@ -104,12 +105,21 @@ def unused_fields(data_dir: Path) -> list[str]:
     return sorted(name for name in names if _plain(name) not in FIELDS)
 
 
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file; ValueError if a name occurs twice, since only the last value would be kept."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
+    return content
+
+
 def _parse_json(path: Path) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not valid JSON")
 
     try:
-        return json.loads(read_text(path), parse_constant=refuse)
+        return json.loads(read_text(path), parse_constant=refuse, object_pairs_hook=unique_names)
     except FileNotFoundError as error:
         raise DatasetError(
             f"找不到 {path}。可以先生成示例：python -m clipedu create-dataset --out {path.parent}；"
@@ -142,6 +152,7 @@ class _Reader:
         self.faults: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         self.broken: dict[tuple[str, str, str], None] = {}  # reason, path and split; in their order, each once
         self.number, self.split, self.fault_count = 0, "", 0
+        self._labels: dict[str, str] = {}
         self._elsewhere: dict[Path, str] = {}  # paths of another machine, by the picture here that they lead to
 
     def fault(self, where: str, zh: str, en: str) -> None:
@@ -171,10 +182,15 @@ class _Reader:
         path = self._picture(item)
         is_whole = self.fault_count == before
         if is_whole and not captions["en"] and not captions["zh"]:
-            self.fault("text", "缺少说明文字", "a caption is missing")
+            names = ", ".join(map(str, item))
+            self.fault("text", f"缺少说明文字，只有：{names}", f"a caption is missing, there is only: {names}")
         elif is_whole and path is not None:
-            labels = {code: str(strings[name]) for code, name in _LABEL_FIELDS.items() if strings[name]}
+            labels = {code: self._label(str(strings[name])) for code, name in _LABEL_FIELDS.items() if strings[name]}
             self._add(Record(path, captions, self.split, labels))
+
+    def _label(self, label: str) -> str:
+        """The first spelling of this label: `Dog` and `dog` are one class, since the model reads them alike."""
+        return self._labels.setdefault(" ".join(SimpleTokenizer.tokenize_text(label)) or label, label)
 
     def _add(self, record: Record) -> None:
         first = self.records.setdefault((os.path.normcase(record.image_path), record.split), record)
