@@ -128,5 +128,6 @@ def _key(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> str:
     for tensor in (encoder.mean, encoder.std, *encoder.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())
     for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        with suppress(OSError):  # decoding will say that it cannot be read
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -119,10 +119,13 @@ def test_a_second_index_of_a_folder_decodes_nothing(data_dir: Path, monkeypatch:
     tokenizer = tokenizer_of(data_dir)
     model = small_model(tokenizer)
     (data_dir / "images/broken.png").write_bytes(b"<html>")
+    (data_dir / "images/circle.png").symlink_to("circle.png")
     first = ImageIndex(model, tokenizer, data_dir)
     names = [path.name for path in first.paths]
     assert len(names) == 40
-    assert [Path(name).name for names in first.left_out.values() for name in names] == ["broken.png"]
+    assert [Path(name).name for names in first.left_out.values() for name in names] == [
+        "broken.png", "circle.png",
+    ]  # fmt: skip
     alone = ImageTextDataset(data_dir).records[7].image_path
     features = frozen_features(model.image_encoder, [alone], 32)
     right = embed_images(model, features)[0]
