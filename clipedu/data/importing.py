@@ -166,7 +166,7 @@ class _Importer:
         certain, missing = {}, []
         for name, (found, end) in matches.items():
             is_whole = end == _parts(name)
-            if not found or (self._folders_count and not is_whole):
+            if not found or (self._folders_count and len(end) < min(2, len(_parts(name)))):
                 missing.append(name)
             elif len(found) == 1 and (is_whole or not self._others_end_so(name, end)):
                 certain[name] = found[0]
