@@ -276,6 +276,11 @@ def test_folders_around_classes(tmp_path: Path, pictures: tuple[str, ...], expec
         (("a.jpg", "b.jpg"), "image,caption\nb,2.jpg,y dog\nb.jpg,a cat\n", {"b.jpg": ["a cat"]}),
         (("a.jpg",), "image,captions\na.jpg,\"['A dog' 'A cat', nan]\"\n", {"a.jpg": ["A dog", "A cat"]}),
         (("a.jpg",), "sep=;\nimage;caption\na.jpg;A dog\n", {"a.jpg": ["A dog"]}),
+        (
+            ("x/0.jpg", "x/1.jpg"),
+            "image,caption\nx/0.jpg,one\n/home/me/x/1.jpg,two\n",
+            {"x/0.jpg": ["one"], "x/1.jpg": ["two"]},
+        ),
     ],
 )
 def test_what_is_not_certain_is_left_out_and_named(
