@@ -572,6 +572,12 @@ COLUMNS = {
 }
 
 
+def _in_short(problem: str) -> str:
+    """The first and the last line: a traceback between them would name the folders of this machine."""
+    lines = problem.strip().splitlines()
+    return " … ".join(dict.fromkeys((lines[0], lines[-1])))
+
+
 def table(trials: Trials, kinds: Sequence[str]) -> str:
     """Markdown: a row for every task and kind of interruption, then what was not tried and what went wrong."""
     lines = [f"| 任务 · task | 中断 · interruption | {' | '.join(COLUMNS.values())} |"]
@@ -582,7 +588,7 @@ def table(trials: Trials, kinds: Sequence[str]) -> str:
     lines.append(f"| **合计 · total** | | {' | '.join(str(total[name]) for name in COLUMNS)} |\n")
     lines += [f"- 未试，此处不能挂载 · not tried, cannot mount here: {kind}" for kind in FAULTS if kind not in kinds]
     for (task, kind), row in trials.rows.items():
-        lines += [f"- **{task}, {kind}**: `{problem}`" for problem in row.problems]
+        lines += [f"- **{task}, {kind}**: `{_in_short(problem)}`" for problem in row.problems]
     problems = sum(len(row.problems) for row in trials.rows.values())
     return "\n".join([*lines, f"- 问题 · problems: {problems}"])
 
