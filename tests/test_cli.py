@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from clipedu import load_checkpoint, load_model
+from clipedu.commands.arguments import build_parser
 from clipedu.commands.main import main
 from clipedu.runs.history import EpochRecord, describe
 
@@ -236,3 +237,9 @@ def test_a_loss_of_guessing_is_named() -> None:
     assert "ln 32" not in describe(record, 10, 32), "a fresh model is a little above it"
     assert "ln 32" in describe(record | {"step": 20}, 10, 32)
     assert "ln 32" not in describe(record | {"loss": 3.3}, 3, 32)
+
+
+def test_every_flag_says_what_it_does_in_both_languages() -> None:
+    commands = build_parser()._subparsers._group_actions[0].choices.values()  # type: ignore[union-attr]
+    flags = [flag for command in commands for flag in command._actions if "--help" not in flag.option_strings]
+    assert [flag.dest for flag in flags if " | " not in (flag.help or "") or (flag.help or "").isascii()] == []

@@ -24,14 +24,28 @@ FROZEN_DEFAULTS = {
 }
 _LIMITS = {"embedding_dim": (1, 16_384), "text_layers": (1, 96), "dropout": (0, 0.99), "vocab_size": (5, 10**7)}
 _HELP = {
+    "data_dir": "含 dataset.json 的文件夹 | folder with dataset.json (default: sample_data)",
+    "run_dir": "存放检查点和训练记录的文件夹 | folder for the checkpoints and the history (default: runs/scenes)",
+    "language": "用哪种语言的说明 | language of the captions (default: en)",
+    "image_encoder": "用哪种图像编码器 | which image encoder (default: resnet18)",
+    "pretrained": "ImageNet 权重：auto 能取到就用，require 取不到就报错，none 不用 | ImageNet weights: auto uses them "
+    "if it can, require fails without them, none starts from random weights (default: auto)",
+    "pooling": "句向量怎样取自各个词 | how the words become one sentence vector (default: mean)",
+    "embedding_dim": "共享空间的维数 | dimension of the shared space",
+    "vocab_size": "词表的最大词数 | most words in the vocabulary",
+    "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
+    "dropout": "文本编码器的 dropout | dropout in the text encoder",
+    "epochs": "训练图片过几遍 | passes over the training pictures",
+    "batch_size": "每步用多少对图文 | pairs per step",
     "lr": "峰值学习率 | peak learning rate",
     "image_lr_scale": "图像编码器的学习率是 --lr 的几倍 | the image encoder's rate relative to --lr",
+    "weight_decay": "AdamW 的权重衰减 | weight decay of AdamW",
     "warmup": "预热步数占总步数的比例 | warm-up, as a fraction of all steps",
-    "image_size": "px",
-    "embedding_dim": "共享空间的维数 | dimension of the shared space",
-    "vocab_size": "词表大小 | size of the vocabulary",
-    "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
-    "dropout": "文本编码器的 | of the text encoder",
+    "clip_norm": "梯度范数的上限 | the gradient's norm is clipped to this",
+    "image_size": "图片缩成的正方形的边长，像素 | pictures become squares with this side, in px",
+    "seed": "随机种子：相同的种子得到相同的结果 | random seed: the same seed gives the same result",
+    "device": "auto、cpu、cuda、mps 等；auto 选最快的 | auto, cpu, cuda, mps ...; auto takes the fastest",
+    "precision": "前向计算的精度；auto 选这台电脑上最快的 | precision of the forward pass; auto takes the fastest here",
 }
 
 
@@ -64,37 +78,38 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(command("evaluate", "在一个划分上计算召回率 | compute recall on a split"))
     _add_search(command("search", "用句子搜索图片 | search pictures with sentences"))
     sub = command("create-dataset", "绘制示例数据 | draw a sample dataset")
-    sub.add_argument("--kind", choices=("scenes", "emoji"), default="scenes")
+    sub.add_argument(
+        "--kind",
+        choices=("scenes", "emoji"),
+        default="scenes",
+        help="彩色图形，或表情 | coloured shapes, or emoji (default: scenes)",
+    )
     sub.add_argument("--out", type=Path, required=True, help="新文件夹 | a new folder")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help=f"{_HELP['seed']} (default: 0)")
     _add_import(command("import-captions", "把说明文件转成 dataset.json | convert caption files to dataset.json"))
     sub = command("check", "检查环境 | check this computer")
-    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
+    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"), help=_HELP["data_dir"])
     return parser
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--data-dir", type=Path, default=Path("sample_data"), help="含 dataset.json 的文件夹 | folder with dataset.json"
-    )
-    sub.add_argument(
-        "--run-dir", type=Path, default=Path("runs/scenes"), help="检查点与历史的位置 | for checkpoints and history"
-    )
-    sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
+    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"), help=_HELP["data_dir"])
+    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"), help=_HELP["run_dir"])
+    sub.add_argument("--language", choices=("en", "zh", "both"), default="en", help=_HELP["language"])
     sub.add_argument(
         "--init-from",
         type=Path,
         help="从这次训练（文件夹或检查点）的权重和词表开始 | start from the weights and vocabulary of this run (a "
         "folder or a checkpoint)",
     )
-    sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), help="(default: resnet18)")
+    sub.add_argument("--image-encoder", choices=list(IMAGE_ENCODERS), help=_HELP["image_encoder"])
+    sub.add_argument("--pretrained", choices=("auto", "require", "none"), help=_HELP["pretrained"])
     sub.add_argument(
-        "--pretrained", choices=("auto", "require", "none"), help="ImageNet 权重 | ImageNet weights (default: auto)"
+        "--freeze-image-encoder",
+        action="store_true",
+        help="不训练图像编码器 | do not train the image encoder",
     )
-    sub.add_argument("--freeze-image-encoder", action="store_true", help="不训练图像编码器 | do not train it")
-    sub.add_argument(
-        "--pooling", choices=POOLINGS, help="句向量的取法 | how to pool the sentence vector (default: mean)"
-    )
+    sub.add_argument("--pooling", choices=POOLINGS, help=_HELP["pooling"])
     model_flags = {"embedding_dim": int, "vocab_size": int, "text_layers": int, "dropout": float}
     for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
@@ -104,18 +119,20 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
             f"--{name.replace('_', '-')}",
             type=kind,
             choices=PRECISIONS if name == "precision" else None,
-            help=f"{_HELP.get(name, '')} (default: {note})".strip(),
+            help=f"{_HELP[name]} (default: {note})",
         )
     sub.add_argument(
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="never：已有训练时报错 | never: refuse if there is a run",
+        help="已有训练时：auto 接着训练，never 报错 | if there is a run: auto continues it, never refuses (default: auto)",
     )
     sub.add_argument(
         "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | discard the existing run and start over"
     )
-    sub.add_argument("--test-only", action="store_true", help="不训练，只测试 | do not train, only test")
+    sub.add_argument(
+        "--test-only", action="store_true", help="不训练，只在 test 上测试 | do not train, only test on `test`"
+    )
     _add_reading(sub)
 
 
@@ -134,22 +151,22 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"))
-    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"))
-    sub.add_argument("--split", default="test")
-    sub.add_argument("--language", choices=("en", "zh", "both"), default="en")
+    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"), help=_HELP["run_dir"])
+    sub.add_argument("--data-dir", type=Path, default=Path("sample_data"), help=_HELP["data_dir"])
+    sub.add_argument("--split", default="test", help="评估哪个划分 | which split to evaluate (default: test)")
+    sub.add_argument("--language", choices=("en", "zh", "both"), default="en", help=_HELP["language"])
     sub.add_argument("--json", type=Path, help="保存结果的文件 | file for the results")
-    sub.add_argument("--device", default="auto")
+    sub.add_argument("--device", default="auto", help=f"{_HELP['device']} (default: auto)")
     _add_reading(sub)
 
 
 def _add_search(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"))
+    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"), help=_HELP["run_dir"])
     sub.add_argument("--images", type=Path, required=True, help="图片文件夹 | folder of pictures")
-    sub.add_argument("--top", type=int, default=5)
+    sub.add_argument("--top", type=int, default=5, help="每句话列出几张图 | hits per sentence (default: 5)")
     sub.add_argument("--out", type=Path, help="把结果画成图片 | draw the hits into this picture")
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("sentences", nargs="+", metavar="SENTENCE")
+    sub.add_argument("--device", default="auto", help=f"{_HELP['device']} (default: auto)")
+    sub.add_argument("sentences", nargs="+", metavar="SENTENCE", help="要找的句子 | sentences to search for")
 
 
 def _add_import(sub: argparse.ArgumentParser) -> None:
