@@ -155,6 +155,9 @@ class TextEncoder(nn.Module):
         num_heads: attention heads of each block.
         pooling: `cls` takes the output at `[CLS]`, the first position; `mean` averages over the tokens without the
             padding and learns faster on small data.
+        norm_first: normalize before attention and feed-forward, with GELU and a norm at the end (GPT-2, CLIP); False
+            is the original block, which is also PyTorch's default: norm behind each, ReLU, none at the end (Vaswani
+            et al. 2017, section 3).
 
     Raises:
         ValueError: an argument is outside its range.
@@ -171,6 +174,7 @@ class TextEncoder(nn.Module):
         dropout: float = 0.1,
         num_heads: int = 8,
         pooling: str = "cls",
+        norm_first: bool = True,
     ) -> None:
         super().__init__()
         if num_heads < 1 or hidden_size < 1 or hidden_size % num_heads or num_layers < 1 or not 0 <= dropout < 1:
@@ -180,17 +184,16 @@ class TextEncoder(nn.Module):
             )
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, not {pooling!r}")
-        self.pooling = pooling
+        self.pooling, self.norm_first = pooling, norm_first
         self.vocab_size, self.hidden_size, self.num_layers = vocab_size, hidden_size, num_layers
         self.dropout, self.num_heads, self.output_dim = dropout, num_heads, hidden_size
         self.token_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=0)
         self.position_embedding = nn.Embedding(MAX_TEXT_LENGTH, hidden_size)
+        activation, last_norm = ("gelu", nn.LayerNorm(hidden_size)) if norm_first else ("relu", None)
         block = nn.TransformerEncoderLayer(
-            hidden_size, num_heads, 2 * hidden_size, dropout, activation="gelu", batch_first=True, norm_first=True
+            hidden_size, num_heads, 2 * hidden_size, dropout, activation, batch_first=True, norm_first=norm_first
         )
-        self.transformer = nn.TransformerEncoder(
-            block, num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
-        )
+        self.transformer = nn.TransformerEncoder(block, num_layers, last_norm, enable_nested_tensor=False)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -36,7 +36,7 @@ def contrastive_loss(
             share; the mean of the shares is the loss of the whole batch, and the same holds for their gradients.
 
     Returns:
-        A float32 scalar with gradient.
+        A scalar with gradient, float32, or float64 if `image_embedding` is.
 
     Raises:
         ValueError: the shapes do not fit together, or `chunk_size` is below 1.
@@ -44,6 +44,7 @@ def contrastive_loss(
     _check_shapes(image_embedding, text_embedding, logit_scale, caption_ids, hard_negatives)
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    dtype = torch.promote_types(image_embedding.dtype, torch.float32)
     offset, all_images, all_texts = 0, image_embedding, text_embedding
     if gather:
         offset = dist.get_rank() * len(image_embedding)
@@ -54,9 +55,9 @@ def contrastive_loss(
     def loss_of_rows(start: int, stop: int) -> Tensor:
         rows = slice(start, stop)
         with torch.autocast(image_embedding.device.type, enabled=False):  # a softmax over thousands needs float32
-            scale = logit_scale.float().exp()
-            logits_per_image = scale * image_embedding[rows].float() @ candidates.float().T  # (b, N + M)
-            logits_per_text = scale * text_embedding[rows].float() @ all_images.float().T  # (b, N)
+            scale = logit_scale.to(dtype).exp()
+            logits_per_image = scale * image_embedding[rows].to(dtype) @ candidates.to(dtype).T  # (b, N + M)
+            logits_per_text = scale * text_embedding[rows].to(dtype) @ all_images.to(dtype).T  # (b, N)
             right = torch.arange(offset + start, offset + stop, device=image_embedding.device)
             image_to_text = _cross_entropy(logits_per_image, right, caption_ids)
             text_to_image = _cross_entropy(logits_per_text, right, caption_ids)
@@ -86,14 +87,16 @@ def sigmoid_loss(image_embedding: Tensor, text_embedding: Tensor, logit_scale: T
         logit_bias: scalar, added to every logit.
 
     Returns:
-        A float32 scalar with gradient: summed over all B * B pairs, divided by B.
+        A scalar with gradient: summed over all B * B pairs, divided by B. Float32, or float64 if `image_embedding` is.
 
     Raises:
         ValueError: the shapes do not fit together.
     """
     _check_shapes(image_embedding, text_embedding, logit_scale)
+    dtype = torch.promote_types(image_embedding.dtype, torch.float32)
     with torch.autocast(image_embedding.device.type, enabled=False):
-        logits = logit_scale.float().exp() * image_embedding.float() @ text_embedding.float().T + logit_bias  # (B, B)
+        scale = logit_scale.to(dtype).exp()
+        logits = scale * image_embedding.to(dtype) @ text_embedding.to(dtype).T + logit_bias  # (B, B)
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1  # 1 for a pair, -1 for all others
         return -F.logsigmoid(signs * logits).sum() / len(logits)
 

@@ -19,13 +19,12 @@ FROZEN_DROPOUT = 0.2
 class CLIP(nn.Module):
     """Maps pictures and sentences to unit vectors in one space (Radford et al. 2021, figure 3).
 
-    The projections are purely linear, as in the paper (section 2.3).
-
     Args:
         image_encoder: `[B, 3, H, W]` to `[B, image_encoder.output_dim]`.
         text_encoder: `input_ids, attention_mask [B, T]` to `[B, text_encoder.output_dim]`.
         shared_embedding_dim: E, the dimension of the shared space.
         image_size: side in px of the square pictures that the model is meant for; `train` sets it.
+        projection_norm: put a LayerNorm behind each projection, else both stay linear as in the paper (section 2.3).
 
     Raises:
         ValueError: `shared_embedding_dim` is below 1.
@@ -37,6 +36,7 @@ class CLIP(nn.Module):
         text_encoder: TextEncoder,
         shared_embedding_dim: int = 256,
         image_size: int = 224,
+        projection_norm: bool = False,
     ) -> None:
         super().__init__()
         if shared_embedding_dim < 1:
@@ -44,11 +44,13 @@ class CLIP(nn.Module):
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
-        self.image_size = image_size
+        self.image_size, self.projection_norm = image_size, projection_norm
         self.image_projection = nn.Linear(image_encoder.output_dim, shared_embedding_dim, bias=False)
         self.text_projection = nn.Linear(text_encoder.output_dim, shared_embedding_dim, bias=False)
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+        norm = nn.LayerNorm if projection_norm else nn.Identity
+        self.image_norm, self.text_norm = norm(shared_embedding_dim), norm(shared_embedding_dim)
         # The logarithm is learned, so that the factor exp(logit_scale) = 1 / temperature stays positive.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -64,11 +66,12 @@ class CLIP(nn.Module):
         features = images if images.ndim == 2 else self.image_encoder(images)
         # A frozen encoder gives the same features every epoch; dropout keeps the rest from memorising them.
         features = F.dropout(features, FROZEN_DROPOUT, self.training and self.image_encoder.frozen)
-        return F.normalize(self.image_projection(features).float(), dim=-1)
+        return F.normalize(self.image_norm(self.image_projection(features)).float(), dim=-1)
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embeddings `[B, E]` of the texts, with gradient."""
-        return F.normalize(self.text_projection(self.text_encoder(input_ids, attention_mask)).float(), dim=-1)
+        features = self.text_encoder(input_ids, attention_mask)
+        return F.normalize(self.text_norm(self.text_projection(features)).float(), dim=-1)
 
     def get_image_features(self, images: Tensor) -> Tensor:
         """Embeddings `[B, E]` for inference: no gradient, no dropout, batch norm with its running statistics."""

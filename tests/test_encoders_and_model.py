@@ -1,10 +1,25 @@
 """Encoders and CLIP: shapes, norms, padding, freezing, modes, gradients, parity with transformers."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from clipedu import CLIP, ImageEncoder, PretrainedWeightsUnavailable, TextEncoder, compute_similarity, contrastive_loss
+from benchmarks.note_loop import NoteCLIP
+from clipedu import (
+    CLIP,
+    ImageEncoder,
+    PretrainedWeightsUnavailable,
+    SimpleTokenizer,
+    TextEncoder,
+    compute_similarity,
+    contrastive_loss,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+)
+from clipedu.runs.checkpoint import architecture
 
 
 def text_batch(lengths: list[int], width: int, vocab_size: int = 50) -> tuple[Tensor, Tensor]:
@@ -186,3 +201,51 @@ def test_logits_equal_transformers_clip() -> None:
         texts = nn.functional.normalize(ours.text_projection(features), dim=-1)
         logits = ours.logit_scale.exp() * images @ texts.T
     torch.testing.assert_close(logits, out.logits_per_image, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def note() -> NoteCLIP:
+    """The note's model, made of torchvision's and PyTorch's parts, with norms that do something."""
+    note = NoteCLIP().eval()
+    for module in note.modules():
+        if isinstance(module, (nn.LayerNorm, nn.BatchNorm2d)):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return note
+
+
+def test_the_notes_model_is_a_configuration_of_ours(note: NoteCLIP, tmp_path: Path) -> None:
+    """The same parameters and, with the same weights, the same embeddings, which a checkpoint keeps."""
+    made = CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(norm_first=False), projection_norm=True)
+    for ours, theirs in (
+        (made.image_encoder.model, note.image_encoder),
+        (made.text_encoder, note.text_encoder),
+        (nn.Sequential(made.image_projection, made.image_norm), note.image_projection),
+        (nn.Sequential(made.text_projection, made.text_norm), note.text_projection),
+    ):
+        ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    save_checkpoint(tmp_path / "note.pt", made, SimpleTokenizer())
+    loaded, _ = load_model(tmp_path / "note.pt")
+    assert architecture(loaded) == architecture(made)
+    images = torch.randn(3, 3, 64, 64)
+    for model in (made, loaded):
+        assert sum(map(torch.numel, model.parameters())) == sum(map(torch.numel, note.parameters()))
+        torch.testing.assert_close(model.get_image_features(images), note.get_image_features(images).detach())
+        for width in (7, 30, 77):
+            tokens = text_batch([2, 5, 7, width], width, vocab_size=5000)
+            wanted = note.get_text_features(*tokens).detach()
+            torch.testing.assert_close(model.get_text_features(*tokens), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_checkpoint_from_before_these_choices_means_our_own_model(model: CLIP, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "new.pt", model, SimpleTokenizer())
+    content = load_checkpoint(tmp_path / "new.pt")
+    del content["architecture"]["projection_norm"], content["architecture"]["text_encoder"]["norm_first"]
+    torch.save(content, tmp_path / "old.pt")
+    loaded, _ = load_model(tmp_path / "old.pt")
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    # `resume` compares these two:
+    assert load_checkpoint(tmp_path / "old.pt")["architecture"] == architecture(model)

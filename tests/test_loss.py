@@ -4,8 +4,10 @@ import math
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
+from typing import Any
 
 import pytest
 import torch
@@ -150,18 +152,29 @@ def test_chunked_equals_plain_in_value_and_gradient(chunk_size: int, ids: Tensor
         torch.testing.assert_close(plain, chunked, atol=1e-6, rtol=1e-5)
 
 
-def test_gradient_agrees_with_finite_differences() -> None:
-    images, texts = unit(4, 3).double(), unit(4, 3, seed=1).double()
-    step, analytic = 1e-2, images.clone().float().requires_grad_()
-    contrastive_loss(analytic, texts.float(), SCALE).backward()
-    assert analytic.grad is not None
-    for i, j in ((0, 0), (2, 1), (3, 2)):
-        moved = torch.zeros_like(images)
-        moved[i, j] = step
-        slope = (
-            loop_loss(images + moved, texts, SCALE, range(4)) - loop_loss(images - moved, texts, SCALE, range(4))
-        ) / (2 * step)
-        assert analytic.grad[i, j].item() == pytest.approx(slope, abs=1e-3)
+IDS, EXTRA = torch.tensor([0, 1, 0, 3]), unit(2, 3, seed=2).double()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"caption_ids": IDS},
+        {"hard_negatives": EXTRA},
+        {"caption_ids": IDS, "hard_negatives": EXTRA, "chunk_size": 3},
+    ],
+)
+def test_gradient_agrees_with_finite_differences(options: dict[str, Any]) -> None:
+    """In float64, which the loss keeps; PyTorch moves every number of every input."""
+    inputs = [tensor.double().requires_grad_() for tensor in (unit(4, 3), unit(4, 3, seed=1), SCALE)]
+    assert contrastive_loss(*inputs, **options).dtype == torch.float64
+    assert torch.autograd.gradcheck(partial(contrastive_loss, **options), inputs)
+
+
+def test_gradient_of_the_sigmoid_loss_agrees_with_finite_differences() -> None:
+    bias = torch.tensor(-10.0)
+    inputs = [tensor.double().requires_grad_() for tensor in (unit(4, 3), unit(4, 3, seed=1), SCALE, bias)]
+    assert torch.autograd.gradcheck(sigmoid_loss, inputs)
 
 
 @given(st.integers(1, 20), st.integers(1, 16), st.floats(0, math.log(100)), st.integers(0, 10_000))

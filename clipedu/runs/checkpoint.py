@@ -18,6 +18,9 @@ from clipedu.tokenizer import SimpleTokenizer
 
 FORMAT = "clipedu checkpoint 1"
 _REQUIRED = {"architecture": dict, "weights": dict, "vocabulary": dict, "training": dict}
+# What checkpoints of older versions do not say: there was no choice yet.
+_OLDER = {"projection_norm": False}
+_OLDER_TEXT_ENCODER = {"norm_first": True}
 
 
 def save_checkpoint(
@@ -50,6 +53,7 @@ def architecture(model: CLIP) -> dict[str, Any]:
         "image_size": model.image_size,
         "frozen": model.image_encoder.frozen,
         "shared_embedding_dim": model.shared_embedding_dim,
+        "projection_norm": model.projection_norm,
         "text_encoder": {
             "vocab_size": text.vocab_size,
             "hidden_size": text.hidden_size,
@@ -57,6 +61,7 @@ def architecture(model: CLIP) -> dict[str, Any]:
             "dropout": text.dropout,
             "num_heads": text.num_heads,
             "pooling": text.pooling,
+            "norm_first": text.norm_first,
         },
     }
 
@@ -84,6 +89,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
             raise damaged(path, f"no {key!r}")
+    described = content["architecture"] = {**_OLDER, **content["architecture"]}
+    if isinstance(described.get("text_encoder"), dict):  # else it is damaged, which `load_model` says
+        described["text_encoder"] = {**_OLDER_TEXT_ENCODER, **described["text_encoder"]}
     return content
 
 
@@ -129,7 +137,8 @@ def _build(described: Mapping[str, Any]) -> CLIP:
     if described["frozen"]:
         image_encoder.freeze()
     text_encoder = TextEncoder(**described["text_encoder"])
-    return CLIP(image_encoder, text_encoder, described["shared_embedding_dim"], described["image_size"])
+    dimension, image_size = described["shared_embedding_dim"], described["image_size"]
+    return CLIP(image_encoder, text_encoder, dimension, image_size, described["projection_norm"])
 
 
 def damaged(path: str | Path, why: str) -> CheckpointError:
