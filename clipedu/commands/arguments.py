@@ -125,7 +125,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="已有训练时：auto 接着训练，never 报错 | with an existing run: auto resumes it, never fails (default: auto)",
+        help="已有训练时：auto 接着训练，never 报错 | if there is a run, auto resumes it, never fails (default: auto)",
     )
     sub.add_argument(
         "--force-train", action="store_true", help="丢弃已有的训练，重新开始 | discard the existing run and start over"
