@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +25,8 @@ _PACKAGES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
     "scikit-image",
 )  # fmt: skip
+# PyTorch 2.14 for CUDA: the build's tag, the oldest driver, and the range of compute capabilities.
+_CUDA_BUILDS = (("cu130", 580, 7.5, 12.1), ("cu126", 525, 5.0, 9.0))
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,54 @@ def _device() -> Finding:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory / 2**30
         return Finding("device", True, f"cuda, {torch.cuda.get_device_name(device)}, {total:.0f} GiB")
-    return Finding("device", True, f"{device.type}, {torch.get_num_threads()} threads")
+    found = f"{device.type}, {torch.get_num_threads()} threads"
+    if shutil.which("nvidia-smi") is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # none, or hidden
+        return Finding("device", True, found)
+    return _unused_card(found)
+
+
+def _unused_card(found: str) -> Finding:
+    """Why PyTorch does not use the card that nvidia-smi lists, and what mends it."""
+    answer = _ask_nvidia_smi("name,driver_version")
+    if answer == "No devices were found":
+        return Finding("device", True, found)
+    name, _, driver = answer.partition(", ")
+    zh, en = "请更新显卡驱动：https://www.nvidia.com/drivers", "update the driver: https://www.nvidia.com/drivers"
+    if not _number(driver):
+        return Finding("device", False, f"{found}; nvidia-smi: {answer}", zh, en)
+    found = f"{found}; {name} (driver {driver}) is not used by PyTorch {torch.__version__}"
+    install = _install_pytorch(_number(driver), _number(_ask_nvidia_smi("compute_cap")))
+    if install and torch.version.cuda is None:
+        return Finding("device", False, f"{found}, which has no CUDA", f"请运行 {install}", f"run: {install}")
+    if install:
+        zh, en = f"{zh}；或换成适合它的 PyTorch：{install}", f"{en} - or install the PyTorch that fits it: {install}"
+    return Finding("device", False, found, zh, en)
+
+
+def _install_pytorch(driver: float, capability: float) -> str:
+    """The command that installs the newest PyTorch for this card, or "" if there is none for so old a driver."""
+    for tag, oldest, lowest, highest in _CUDA_BUILDS:
+        if driver >= oldest and lowest <= capability <= highest:
+            from_pypi = tag == _CUDA_BUILDS[0][0] and platform.system() == "Linux"
+            index = "" if from_pypi else f" --index-url https://download.pytorch.org/whl/{tag}"
+            return f"pip install --force-reinstall torch torchvision{index}"
+    return ""
+
+
+def _ask_nvidia_smi(question: str) -> str:
+    """The first line of its answer or complaint."""
+    command = ["nvidia-smi", f"--query-gpu={question}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stdout.strip() or done.stderr.strip()).partition("\n")[0]
+
+
+def _number(text: str) -> float:
+    """580.0 of "580.95.05"; 0.0 where there is no number, as from a driver that does not know the question."""
+    digits = re.match(r"\d+(\.\d+)?", text)
+    return float(digits[0]) if digits else 0.0
 
 
 def _memory() -> Finding:
