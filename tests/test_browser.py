@@ -26,7 +26,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
@@ -308,6 +308,33 @@ def expect_change(output: Locator, before: tuple[list[str], str]) -> None:
             return
         output.page.wait_for_timeout(100)
     raise AssertionError(f"nothing changed: {before[1]}")
+
+
+def test_the_switch_works_without_a_kernel(browser: Browser, lab: Lab) -> None:
+    """While a cell is running, and in a page saved with its widgets."""
+    path = lab.notebooks / "busy.ipynb"
+    prose = new_markdown_cell('<div lang="zh">中文</div>\n\n<div lang="en">English</div>')
+    cells = [prose, new_code_cell("from clipedu.classroom import language_switch\n\nlanguage_switch()")]
+    nbformat.write(
+        new_notebook(
+            cells=[*cells, new_code_cell("import time\n\ntime.sleep(600)")],
+            metadata=Lesson.read(NOTEBOOKS[0]).notebook.metadata,
+        ),
+        path,
+    )
+    page = opened(browser, lab, path)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Busy", timeout=60_000)
+    page.get_by_role("button", name="English", exact=True).wait_for(timeout=60_000)
+    for button, zh, en in (("English", 0, 1), ("中文", 1, 0), ("中文 + English", 1, 1)):
+        page.get_by_role("button", name=button, exact=True).click()
+        page.wait_for_function(VISIBLE_BLOCKS, arg=["zh", zh])
+        page.wait_for_function(VISIBLE_BLOCKS, arg=["en", en])
+        assert page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts() == ["[1]:", "[*]:"]
+        page.screenshot(path=ARTIFACTS / f"busy-{zh}{en}.png")
+    page.context.close()
+    lab.end_kernels()
 
 
 # ------------------------------------------------------------------------------------------- captions that contain HTML

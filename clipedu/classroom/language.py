@@ -10,22 +10,23 @@ CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # button la
 
 
 class LanguageSwitch(ipywidgets.VBox):
-    """Three buttons; a style sheet hides every `<div lang="...">` of the language not chosen."""
+    """Three buttons, and a style sheet that hides every `<div lang="...">` of the language not chosen.
+
+    The sheet looks at which button is pressed, so the switch also works while a cell is running, and without a kernel.
+    """
 
     def __init__(self) -> None:
         self.buttons = ipywidgets.ToggleButtons(options=list(CHOICES), style={"button_width": "10em"})
-        self.sheet = ipywidgets.HTML()
-        super().__init__([self.buttons, self.sheet])
-        self.mark = f"clipedu-language-{self.model_id}"
+        self.mark = f"clipedu-language-{self.buttons.model_id}"
+        rules = [self._rule(number, hidden) for number, hidden in enumerate(CHOICES.values(), 1) if hidden]
+        super().__init__([self.buttons, ipywidgets.HTML(f"<style>{' '.join(rules)}</style>")])
         self.add_class(self.mark)
-        self.buttons.observe(self._hide, "value")
 
-    def _hide(self, _: Any) -> None:
-        hidden = CHOICES[self.buttons.value]
+    def _rule(self, number: int, hidden: str) -> str:
+        pressed = f".{self.mark} .widget-toggle-button:nth-of-type({number}).mod-active"
         # JupyterLab may show several notebooks in one page: hide only in the one with this switch.
-        scopes = f".jp-Notebook:has(.{self.mark})", "body:not(:has(.jp-Notebook))"
-        selectors = ", ".join(f'{scope} div[lang="{hidden}"]' for scope in scopes)
-        self.sheet.value = f"<style>{selectors} {{ display: none }}</style>" if hidden else ""
+        scopes = f".jp-Notebook:has({pressed})", f"body:not(:has(.jp-Notebook)):has({pressed})"
+        return ", ".join(f'{scope} div[lang="{hidden}"]' for scope in scopes) + " { display: none }"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
