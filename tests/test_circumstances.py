@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 from pathlib import Path
@@ -29,12 +30,17 @@ def test_runs_are_kept_at_home_if_the_project_is_read_only(tmp_path: Path, monke
     def run_dir() -> Any:
         return runpy.run_path(str(lessons.__file__))["RUN_DIR"]
 
+    def record(origin: str) -> None:
+        (in_project / "losses.json").write_text(json.dumps({"origin": origin, "losses": [4.2]}))
+
     in_project, cache = tmp_path / "runs" / "classroom", tmp_path / "cache" / "classroom"
     monkeypatch.setenv("CLIPEDU_CACHE", str(cache.parent))
     monkeypatch.setattr("clipedu.classroom.source.ROOT", tmp_path)
     assert run_dir() == in_project
-    monkeypatch.setattr(os, "access", lambda folder, _: folder != tmp_path)
+    monkeypatch.setattr(os, "access", lambda folder, _: not Path(folder).is_relative_to(tmp_path))
     assert run_dir() == cache
     in_project.mkdir(parents=True)
-    (in_project / "losses.json").touch()
+    record(runpy.run_path(str(lessons.__file__))["_origin"]())
     assert run_dir() == in_project, "a model that a teacher has trained there is used"
+    record("older code")
+    assert run_dir() == cache

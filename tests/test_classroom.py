@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from clipedu.classroom.measure import kept_bytes, seconds, step_memory
 from clipedu.classroom.plots.drawing import COSINE_MAP, label_log_axis
 from clipedu.classroom.recorded import Recording, has_recording, mean_and_range
 from clipedu.classroom.source import Source
-from clipedu.classroom.view import View, together
+from clipedu.classroom.view import Card, View, together
 from clipedu.classroom.widgets import Dashboard, Log, TrainingMonitor
 from clipedu.ground.errors import ConfigError, DatasetError
 from tests.conftest import ROOT
@@ -346,9 +345,12 @@ def test_a_small_clip_follows_its_seed() -> None:
         assert not torch.equal(first.state_dict()[f"{part}.weight"], other.state_dict()[f"{part}.weight"])
 
 
-def test_a_model_without_its_losses_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_trained_again_if_it_is_unfinished_or_from_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If it is killed between writing the two files, or stopped, the next call trains again; later calls load it."""
-    ends: list[Any] = [RuntimeError("killed"), [], [{}, {}, {}]]
+    ends: list[Any] = [RuntimeError("killed"), [], [{}, {}, {}], [{}, {}, {}], [{}, {}, {}]]
+    shown: list[Any] = []
 
     def train(model: CLIP, tokenizer: SimpleTokenizer, *_: Any, run_dir: Path, callbacks: Any, **__: Any) -> Any:
         callbacks[0].on_step({"step": 1, "loss": float(len(ends))})
@@ -360,14 +362,21 @@ def test_a_model_without_its_losses_is_trained_again(tmp_path: Path, monkeypatch
         return end
 
     monkeypatch.setattr(lessons, "train", train)
+    monkeypatch.setattr(lessons, "display", shown.append)
     for error in (RuntimeError, KeyboardInterrupt):
         with pytest.raises(error):
             lessons.trained_model(tmp_path)
         assert not (tmp_path / "losses.json").exists()
-    for _ in range(2):
+    for edited, left, cards in ((b"", 2, 0), (b"", 2, 0), (b"# edited", 1, 1), (b"# edited", 1, 1)):
+        monkeypatch.setattr(lessons, "_SOURCES", [edited])
         lessons.trained_model(tmp_path)
+        assert (len(ends), sum(isinstance(view, Card) for view in shown)) == (left, cards)
+    (tmp_path / "losses.json").write_text("[4.2, 0.3]")  # as an older version wrote it
+    lessons.trained_model(tmp_path)
     assert ends == []
-    assert json.loads((tmp_path / "losses.json").read_text()) == [1.0]
+    older = next(view for view in reversed(shown) if isinstance(view, Card))
+    assert "training it again" in older.text
+    assert "重新训练" in older.html
 
 
 def test_missing_sample_data_error_says_how_to_create_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

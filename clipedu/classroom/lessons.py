@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from PIL import Image
 
 from clipedu.classroom.plots import loss_curve
 from clipedu.classroom.source import ROOT
-from clipedu.classroom.view import View, both
+from clipedu.classroom.view import View, both, card
 from clipedu.classroom.widgets import TrainingMonitor
 from clipedu.commands.check import check_environment
 from clipedu.data.dataset import ImageTextDataset
@@ -31,16 +32,36 @@ from clipedu.runs.folder import clear_run
 from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import Callback, train
 
+# What decides the numbers of a run, as this process has loaded it.
+_CORE = ("tokenizer", "encoders", "model", "loss", "optimization", "training", "data/*")
+_SOURCES = [path.read_bytes() for name in _CORE for path in sorted((ROOT / "clipedu").glob(f"{name}.py"))]
+
+
+def _origin() -> str:
+    """What a run is made from now: it changes with the library's code and the sample data."""
+    dataset = ROOT / "sample_data" / "dataset.json"
+    return hashlib.sha256(b"".join([*_SOURCES, dataset.read_bytes() if dataset.is_file() else b""])).hexdigest()
+
+
+def _losses(run_dir: Path) -> list[float]:
+    """The losses of the finished run in `run_dir`; none if it was made from other code or data."""
+    path = run_dir / "losses.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record["losses"] if isinstance(record, dict) and record.get("origin") == _origin() else []
+
 
 def _run_dir() -> Path:
     """In the project, or in the user's cache if the project is read-only and does not contain a finished run."""
     shared = ROOT / "runs" / "classroom"
     existing = next(folder for folder in (shared, *shared.parents) if folder.is_dir())
-    usable = (shared / "losses.json").is_file() or os.access(existing, os.W_OK)
-    return shared if usable else cache_folder() / "classroom"
+    return shared if os.access(existing, os.W_OK) or _losses(shared) else cache_folder() / "classroom"
 
 
 RUN_DIR = _run_dir()
+_CHANGED = (
+    "库的代码或示例数据变了，原来的模型不再相符：重新训练",
+    "the library's code or the sample data has changed since the model was trained: training it again",
+)
 _EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # numbers of test pictures: four with one object, four with two
 
 
@@ -98,14 +119,19 @@ def small_clip(
 
 
 def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
-    """A small bilingual CLIP: trained here in about a minute, with a live curve, or loaded if it already exists."""
+    """A small bilingual CLIP: trained here in about a minute, with a live curve, or loaded if it already exists.
+
+    If the library's code or the sample data has changed since, it is trained again.
+    """
     config = TrainConfig(epochs=3)
-    final, losses = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
+    final, record = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
-    if not (final.is_file() and losses.is_file()):
-        clear_run(run_dir)  # start over after an interruption: a resumed curve would lack its beginning
-        losses.unlink(missing_ok=True)
+    if not (final.is_file() and _losses(run_dir)):
         train_set = ImageTextDataset(sample_data(), "train", "both")
+        if final.is_file() and record.is_file():
+            display(card(None, *_CHANGED))
+        clear_run(run_dir)  # start over after an interruption: a resumed curve would lack its beginning
+        record.unlink(missing_ok=True)
         tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
         model = small_clip(tokenizer, seed=config.seed)
         monitor = TrainingMonitor(config.epochs * (len(train_set) // config.batch_size), chance)
@@ -115,9 +141,9 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         monitor.close()
         if len(history) < config.epochs:
             raise KeyboardInterrupt  # the stop button: `train` keeps finished epochs, but the model is not trained
-        with whole_file(losses) as temporary:
-            temporary.write_text(json.dumps(monitor.losses), encoding="utf-8")
-    display(loss_curve(json.loads(losses.read_text(encoding="utf-8")), chance))
+        with whole_file(record) as temporary:
+            temporary.write_text(json.dumps({"origin": _origin(), "losses": monitor.losses}), encoding="utf-8")
+    display(loss_curve(_losses(run_dir), chance))
     return load_model(final)
 
 
