@@ -40,6 +40,7 @@ def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     model.to(choose_device(config.device))
     model.image_size = config.image_size
     images, batch_size = train_set.pictures(config.image_size), fitting_batch_size(len(train_set), config.batch_size)
+    captions = train_set.tokenized(tokenizer, model.logit_scale.device)
     steps = len(train_set) // batch_size
     state = OptimizationState.start(model, config, config.epochs * steps)
     if decay_everything:  # also pull biases, norms, positions and the temperature towards 0
@@ -53,9 +54,9 @@ def run(name: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
         scales.append(round(record["logit_scale"], 3))
 
     for epoch in range(1, config.epochs + 1):
-        batches = train_set.batches(images, batch_size, epoch=epoch, seed=config.seed)
+        batches = train_set.batches(images, captions, batch_size, epoch=epoch, seed=config.seed)
         train_epoch(
-            model, tokenizer, state, batches,
+            model, state, batches,
             epoch=epoch, steps_per_epoch=steps, clip_norm=config.clip_norm, callbacks=[Callback(on_step=log_step)],
         )  # fmt: skip
     scores = evaluate(model, tokenizer, ImageTextDataset(data_dir, "test", language))

@@ -33,13 +33,14 @@ def measure(way: str, data_dir: Path, config: TrainConfig) -> dict[str, Any]:
     size = config.image_size
     images = train_set.pictures(size) if way == "held" else Pictures(train_set.image_paths(), size)
     batch_size = fitting_batch_size(len(train_set), config.batch_size)
+    captions = train_set.tokenized(tokenizer, model.logit_scale.device)
     steps = len(train_set) // batch_size
     state = OptimizationState.start(model, config, config.epochs * steps)
     for epoch in range(1, config.epochs + 1):
         waits: list[float] = []
-        batches = train_set.batches(images, batch_size, epoch=epoch, seed=config.seed)
+        batches = train_set.batches(images, captions, batch_size, epoch=epoch, seed=config.seed)
         start = time.perf_counter()
-        train_epoch(model, tokenizer, state, timed(batches, waits), epoch=epoch, steps_per_epoch=steps)
+        train_epoch(model, state, timed(batches, waits), epoch=epoch, steps_per_epoch=steps)
         seconds = time.perf_counter() - start
     return {
         "pictures": way,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,8 +20,9 @@ from clipedu.data.loading import Pictures, image_batches, in_order, open_picture
 from clipedu.data.pictures import DECODING, broken_pictures
 from clipedu.encoders import ImageEncoder
 from clipedu.ground.environment import cache_folder
-from clipedu.ground.files import whole_file
+from clipedu.ground.files import cannot_write, check_writable, whole_file
 from clipedu.model import CLIP, inference
+from clipedu.optimization import choose_precision
 from clipedu.tokenizer import SimpleTokenizer
 
 BATCH_SIZE = 256
@@ -48,45 +51,60 @@ def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: Sequence[str]) -
     return embedding
 
 
-def model_inputs(model: CLIP, dataset: ImageTextDataset) -> Tensor | Pictures:
+def model_inputs(model: CLIP, dataset: ImageTextDataset, quiet: bool = False) -> Tensor | Pictures:
     """The model's inputs: the dataset's pictures at its size, or features if its encoder is frozen."""
     if model.image_encoder.frozen:
-        return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size)
+        return frozen_features(model.image_encoder, dataset.image_paths(), model.image_size, quiet=quiet)
     return dataset.pictures(model.image_size)
 
 
 def frozen_features(
-    encoder: ImageEncoder, paths: Sequence[Path], image_size: int, *, skip_broken: bool = False
+    encoder: ImageEncoder, paths: Sequence[Path], image_size: int, *, skip_broken: bool = False, quiet: bool = False
 ) -> Tensor:
-    """The encoder's output for every picture, float32 `[N, output_dim]`: computed once, then read from disk.
+    """The encoder's output for every picture, float32 `[N, *feature_shape]`: computed once, then read from disk.
 
-    The file's name comes from the encoder, the picture size, the way of decoding and the pictures' own bytes, so that
-    a change in any of them leads to new features. The files used least recently go when they exceed CACHE_LIMIT.
+    A file holds the features of one set of pictures. Its name comes from the encoder, the picture size, the precision,
+    the way of decoding and the pictures' own bytes, so that a change in any of them leads to new features; pictures
+    that were part of another set are not decoded again. The files used least recently go when all together exceed
+    CACHE_LIMIT. Of several processes that need the same features, one computes them and the others wait.
 
     Args:
         encoder: its weights stay as they are.
         paths: the pictures.
         image_size: their side in px.
         skip_broken: give pictures that cannot be decoded NaN as features, instead of raising an error.
+        quiet: show no progress bar.
 
     Raises:
         DatasetError: pictures cannot be decoded.
     """
-    file = cache_folder() / f"{_key(encoder, paths, image_size)}.npy"
-    features = _read_features(file, (len(paths), encoder.output_dim), skip_broken)
+    digests = [_digest(path) for path in paths]
+    key, number = _encoder_key(encoder, image_size), hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    file = cache_folder() / f"{key}-{number[:32]}.npz"
+    features = _read_features(file, digests, encoder.feature_shape, skip_broken)
     if features is None:
-        features = _compute_features(encoder, paths, image_size, skip_broken)
-        with whole_file(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, features.numpy(), allow_pickle=False)
-        _forget_oldest(file)
+        with _only_one(file):  # another process may have computed them in the meantime
+            features = _read_features(file, digests, encoder.feature_shape, skip_broken)
+            if features is None:
+                features = _known_features(file.parent.glob(f"{key}-*.npz"), digests, encoder.feature_shape)
+                unknown = (~_is_usable(features, skip_broken)).nonzero()[:, 0].tolist()
+                missing = [paths[index] for index in unknown]
+                features[unknown] = _compute_features(encoder, missing, image_size, skip_broken, quiet)
+                with whole_file(file) as temporary, temporary.open("wb") as stream:
+                    np.savez(stream, pictures=np.array(digests), features=features.numpy())
+                _forget_oldest(file)
     return features
 
 
-def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: int, skip_broken: bool) -> Tensor:
+def _compute_features(
+    encoder: ImageEncoder, paths: Sequence[Path], image_size: int, skip_broken: bool, quiet: bool
+) -> Tensor:
     device = encoder.mean.device
-    features = torch.full((len(paths), encoder.output_dim), torch.nan)
-    bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=None)
-    with inference(encoder), bar:
+    precision = _precision(encoder)
+    features = torch.full((len(paths), *encoder.feature_shape), torch.nan)
+    # disable=None shows the bar only on a terminal.
+    bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=True if quiet else None)
+    with inference(encoder), bar, torch.autocast(device.type, precision, enabled=precision != torch.float32):
         for part in in_order(len(paths), BATCH_SIZE):  # decoded in parts, each of which fits into memory
             broken = broken_pictures([paths[index] for index in part]) if skip_broken else {}
             good = [index for index in part if paths[index] not in broken]
@@ -98,24 +116,67 @@ def _compute_features(encoder: ImageEncoder, paths: Sequence[Path], image_size: 
     return features
 
 
-def _read_features(file: Path, shape: tuple[int, int], skip_broken: bool) -> Tensor | None:
-    """None if the file is missing or damaged: then the features are computed again."""
-    try:
-        features = torch.from_numpy(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, TypeError):
+def _precision(encoder: ImageEncoder) -> torch.dtype:
+    """On a GPU, the one that is fastest there; the features are kept in float32 in any case."""
+    device = encoder.mean.device
+    return choose_precision("auto", device, encoder.model_name) if device.type == "cuda" else torch.float32
+
+
+def _read_features(file: Path, digests: list[str], shape: tuple[int, ...], skip_broken: bool) -> Tensor | None:
+    """The features of this very set; None if they are not all there."""
+    pictures, features = _content(file, shape)
+    if pictures != digests or not _is_usable(features, skip_broken).all():
         return None
     with suppress(OSError):  # a cache that may only be read
         os.utime(file)  # used just now
-    if features.shape != shape or features.dtype != torch.float32:
-        return None
-    is_broken = features.isnan().all(dim=1) if skip_broken else torch.zeros(len(features), dtype=torch.bool)
-    return features if features[~is_broken].isfinite().all() else None
+    return features
+
+
+def _known_features(files: Iterable[Path], digests: list[str], shape: tuple[int, ...]) -> Tensor:
+    """Those features that are in one of the files; infinite where the picture is not in any."""
+    found = torch.full((len(digests), *shape), torch.inf)
+    for file in files:
+        pictures, features = _content(file, shape)
+        rows = {digest: row for row, digest in enumerate(pictures) if digest}
+        known = [index for index, digest in enumerate(digests) if digest in rows]
+        found[known] = features[[rows[digests[index]] for index in known]]
+    return found
+
+
+def _content(file: Path, shape: tuple[int, ...]) -> tuple[list[str], Tensor]:
+    """The pictures' digests and their features; nothing if the file is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError, TypeError, KeyError, BadZipFile):
+        with np.load(file, allow_pickle=False) as content:
+            pictures, features = content["pictures"].tolist(), torch.from_numpy(content["features"])
+        if features.shape == (len(pictures), *shape) and features.dtype == torch.float32:
+            return pictures, features
+    return [], torch.empty(0, *shape)
+
+
+def _is_usable(features: Tensor, skip_broken: bool) -> Tensor:
+    """For each picture: are its features finite, or all NaN where a broken picture may be skipped?"""
+    flat = features.flatten(1)
+    is_finite = flat.isfinite().all(dim=1)
+    return is_finite | flat.isnan().all(dim=1) if skip_broken else is_finite
+
+
+@contextmanager
+def _only_one(file: Path) -> Iterator[None]:
+    """One process at a time computes features."""
+    check_writable(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.parent / ".lock").acquire()
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    with lock:
+        yield
 
 
 def _forget_oldest(newest: Path) -> None:
     """Delete the files used least recently, until the others take no more than CACHE_LIMIT."""
-    with suppress(OSError):  # another process may be doing the same
-        files = sorted(newest.parent.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+    with suppress(OSError):  # another process may be reading one
+        files = sorted(newest.parent.glob("*.np[yz]"), key=lambda path: path.stat().st_mtime)
         size = sum(path.stat().st_size for path in files)
         for file in files:
             if size > CACHE_LIMIT and file != newest:
@@ -123,11 +184,17 @@ def _forget_oldest(newest: Path) -> None:
                 file.unlink()
 
 
-def _key(encoder: ImageEncoder, paths: Sequence[Path], image_size: int) -> str:
-    digest = hashlib.sha256(f"{encoder.model_name} {image_size} {len(paths)} {DECODING}".encode())
+def _digest(path: Path) -> str:
+    """A number for the file's bytes; "" if it cannot be read, which decoding will say."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _encoder_key(encoder: ImageEncoder, image_size: int) -> str:
+    described = f"{encoder.model_name} {encoder.feature_shape} {image_size} {DECODING} {_precision(encoder)}"
+    digest = hashlib.sha256(described.encode())
     for tensor in (encoder.mean, encoder.std, *encoder.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())
-    for path in paths:
-        with suppress(OSError):  # decoding will say that it cannot be read
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]

@@ -39,6 +39,7 @@ class ImageEncoder(nn.Module):
             raise ValueError(f"unknown image encoder {model_name!r}; choose one of {', '.join(IMAGE_ENCODERS)}")
         network = IMAGE_ENCODERS[model_name]
         self.model_name, self.output_dim = model_name, network.output_dim
+        self.feature_shape: tuple[int, ...] = (network.output_dim,)
         self.model = network.build(pretrained).to(memory_format=torch.channels_last)
         self.mean: Tensor
         self.std: Tensor

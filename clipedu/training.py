@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from clipedu.data.augmentation import augmentation
 from clipedu.data.dataset import Batch, ImageTextDataset
 from clipedu.data.loading import Pictures
 from clipedu.embedding import model_inputs
 from clipedu.evaluation import evaluate
 from clipedu.ground.environment import choose_device, rank_and_processes, say
-from clipedu.ground.errors import TrainingError
+from clipedu.ground.errors import ConfigError, TrainingError
 from clipedu.loss import contrastive_loss
 from clipedu.model import CLIP
 from clipedu.optimization import OptimizationState, TrainConfig
@@ -28,6 +29,8 @@ from clipedu.runs.folder import only_writer
 from clipedu.runs.history import EpochRecord, StepRecord, describe
 from clipedu.runs.resume import resume, run_identity, save_epoch
 from clipedu.tokenizer import SimpleTokenizer
+
+READ_EVERY = 20
 
 
 def _ignore(_: StepRecord) -> None:
@@ -56,29 +59,26 @@ def train_step(
     caption_ids: Tensor | None = None,
     clip_norm: float = 1.0,
     parallel: DistributedDataParallel | None = None,
-) -> float:
+) -> Tensor:
     """Forward, loss, backward, clip, update: one optimizer step on B pairs.
+
+    On a GPU, nothing here waits for the result: the next step can be prepared while this one is computed.
 
     Args:
         model: in training mode; its weights are changed.
         state: optimizer, schedule and scaler, also changed; and the precision of the forward pass.
-        images: uint8 `[B, 3, S, S]`, or features `[B, D]`; on the model's device, like all tensors here.
+        images: uint8 `[B, 3, S, S]`, or features `[B, ...]`; on the model's device, like all tensors here.
         input_ids, attention_mask: int64 `[B, T]`, as the tokenizer makes them.
         caption_ids: int64 `[B]`, equal for equal captions; see `contrastive_loss`.
         clip_norm: the gradient's norm is clipped to this.
-        parallel: the same model, wrapped to train in several processes.
+        parallel: `Embeddings(model)`, wrapped to train in several processes.
 
     Returns:
-        The loss before the step, averaged over processes. If it is not finite, no parameter was changed.
+        The loss before the step, a scalar without gradient; of several processes, this one's share.
     """
     with torch.autocast(images.device.type, state.precision, enabled=state.precision != torch.float32):
-        image_embedding, text_embedding = (parallel or model)(images, input_ids, attention_mask)
-    loss = contrastive_loss(
-        image_embedding, text_embedding, model.logit_scale, caption_ids=caption_ids, gather=parallel is not None
-    )
-    value = _mean_over_processes(loss)
-    if not math.isfinite(value):
-        return value
+        embeddings = (parallel or Embeddings(model))(images, input_ids, attention_mask)
+    loss = contrastive_loss(*embeddings, caption_ids=caption_ids, gather=parallel is not None)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     state.scaler.unscale_(state.optimizer)  # before clipping, so that the norm is the true one
@@ -87,7 +87,19 @@ def train_step(
     state.scaler.update()
     state.scheduler.step()
     model.clamp_logit_scale()
-    return value
+    return loss.detach()
+
+
+class Embeddings(nn.Module):
+    """A CLIP's embeddings and its `logit_scale`: DistributedDataParallel wants all that the loss needs from `forward`."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image and text embeddings `[B, E]`, and the scalar `logit_scale`."""
+        return *self.model(images, input_ids, attention_mask), self.model.logit_scale
 
 
 def train(
@@ -120,7 +132,8 @@ def train(
     """
     report: Callable[[str], None] = (lambda _: None) if quiet else say
     rank, processes = rank_and_processes()
-    model.to(choose_device(config.device))
+    device = choose_device(config.device)
+    model.to(device)
     model.image_size = config.image_size
     batch_size = fitting_batch_size(len(train_set), config.batch_size, processes)
     if batch_size != config.batch_size:
@@ -129,13 +142,17 @@ def train(
             f"批次大小 {config.batch_size} 改为 {batch_size}（共 {pairs} 对）| "
             f"batch size reduced from {config.batch_size} to {batch_size} ({pairs} pairs)"
         )
-    images, val_images = _open_inputs(model, train_set, val_set)
-    parallel = DistributedDataParallel(model) if processes > 1 else None
+    if config.augment:
+        train_set = train_set.with_transform(augmentation(config.image_size))
+    images, val_images = _open_inputs(model, train_set, val_set, quiet)
+    captions = train_set.tokenized(tokenizer, device)
+    parallel = _in_parallel(model, config) if processes > 1 else None
     steps_per_epoch = len(train_set) // batch_size
     state = OptimizationState.start(model, config, config.epochs * steps_per_epoch)
     folder = Path(run_dir) if run_dir else None
     identity = run_identity(tokenizer, train_set, config, state, processes)
-    with only_writer(folder) if folder and rank == 0 else nullcontext():
+    own_random_numbers = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with only_writer(folder) if folder and rank == 0 else nullcontext(), own_random_numbers:
         history = resume(folder, model, state, identity, config.epochs) if folder else []
         if history:
             report(f"从第 {len(history)} 轮之后继续（{folder}）| resuming after epoch {len(history)} ({folder})")
@@ -145,11 +162,10 @@ def train(
                 # Each epoch's seed is derived from the config, so that a resumed run repeats the same dropout.
                 torch.manual_seed(config.seed * 1_000_003 + epoch * 1_009 + rank)
                 order = {"epoch": epoch, "seed": config.seed, "rank": rank, "processes": processes}
-                loss = train_epoch(
+                last = train_epoch(
                     model,
-                    tokenizer,
                     state,
-                    train_set.batches(images, batch_size, **order),
+                    train_set.batches(images, captions, batch_size, **order),
                     epoch=epoch,
                     steps_per_epoch=steps_per_epoch,
                     clip_norm=config.clip_norm,
@@ -157,15 +173,8 @@ def train(
                     callbacks=callbacks,
                     show_bar=rank == 0 and not quiet,
                 )
-                record: EpochRecord = {
-                    "epoch": epoch,
-                    "step": epoch * steps_per_epoch,
-                    "loss": loss,
-                    "lr": state.lr,
-                    "logit_scale": model.logit_scale.exp().item(),
-                    "train_seconds": (history[-1]["train_seconds"] if history else 0) + time.perf_counter() - start,
-                    "val": None,
-                }
+                seconds = (history[-1]["train_seconds"] if history else 0) + time.perf_counter() - start
+                record: EpochRecord = {**last, "train_seconds": seconds, "val": None}
                 if rank == 0:
                     if val_set is not None:
                         record["val"] = evaluate(model, tokenizer, val_set, val_images)
@@ -184,7 +193,6 @@ def train(
 
 def train_epoch(
     model: CLIP,
-    tokenizer: SimpleTokenizer,
     state: OptimizationState,
     batches: Iterable[Batch],
     *,
@@ -194,8 +202,11 @@ def train_epoch(
     parallel: DistributedDataParallel | None = None,
     callbacks: Sequence[Callback] = (),
     show_bar: bool = False,
-) -> float:
-    """Run one step per batch; returns their mean loss.
+) -> StepRecord:
+    """Run one step per batch; returns the record of the last step, with the mean loss of all.
+
+    Reading a loss makes the processor wait for the GPU. There, the losses of READ_EVERY steps are read together, and
+    then passed to the callbacks one by one.
 
     Args:
         epoch: counted from 1, for the callbacks and the progress bar.
@@ -206,41 +217,42 @@ def train_epoch(
         TrainingError: a loss is not finite, or the weights at the end are not.
     """
     device = model.logit_scale.device
+    read_every = 1 if device.type == "cpu" else READ_EVERY
     model.train()
     losses: list[float] = []
+    unread: list[tuple[float, Tensor]] = []  # of each step the learning rate, and the loss with the scale
     # disable=None shows the bar only on a terminal.
     bar = tqdm(batches, f"epoch {epoch}", steps_per_epoch, leave=False, disable=None if show_bar else True)
-    for batch in bar:
-        tokens = tokenizer(batch.captions, padding="longest")
-        loss = train_step(
-            model,
-            state,
-            batch.images.to(device, non_blocking=True),
-            tokens["input_ids"].to(device),
-            tokens["attention_mask"].to(device),
-            batch.caption_ids.to(device),
-            clip_norm,
-            parallel,
-        )
-        step = (epoch - 1) * steps_per_epoch + len(losses) + 1
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"第 {step} 步的损失是 {loss}：请降低 --lr 或检查图片；最近的检查点完好",
-                f"the loss is {loss} at step {step}: lower --lr or check the pictures; the last checkpoint is intact",
-            )
-        losses.append(loss)
-        scale = model.logit_scale.exp().item()
-        bar.set_postfix({"Loss": f"{loss:.3f}", "LR": f"{state.lr:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
-        for callback in callbacks:
-            callback.on_step({"epoch": epoch, "step": step, "loss": loss, "lr": state.lr, "logit_scale": scale})
+    for number, batch in enumerate(bar, 1):
+        lr = state.lr
+        images, input_ids, attention_mask, caption_ids = (tensor.to(device, non_blocking=True) for tensor in batch)
+        loss = train_step(model, state, images, input_ids, attention_mask, caption_ids, clip_norm, parallel)
+        unread.append((lr, torch.stack([loss, model.logit_scale.detach().exp()])))
+        if len(unread) < read_every and number < steps_per_epoch:
+            continue
+        values = _mean_over_processes(torch.stack([pair for _, pair in unread])).tolist()
+        for (rate, _), (value, scale) in zip(unread, values, strict=True):
+            step = (epoch - 1) * steps_per_epoch + len(losses) + 1
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"第 {step} 步的损失是 {value}：请降低 --lr 或检查图片；最近的检查点完好",
+                    f"the loss is {value} at step {step}: lower --lr or check the pictures; the last checkpoint is "
+                    "intact",
+                )
+            losses.append(value)
+            record: StepRecord = {"epoch": epoch, "step": step, "loss": value, "lr": rate, "logit_scale": scale}
+            for callback in callbacks:
+                callback.on_step(record)
+        unread.clear()
+        bar.set_postfix({"Loss": f"{value:.3f}", "LR": f"{rate:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
     # A gradient that is not finite in the last step of an epoch does not show in any of its losses.
-    if not all(value.isfinite().all() for value in model.state_dict().values()):
+    if not torch.stack([value.isfinite().all() for value in model.state_dict().values()]).all():
         raise TrainingError(
             f"第 {epoch} 轮之后权重里有 NaN 或无穷大：请降低 --lr 或检查图片；最近的检查点完好",
             f"NaN or infinity in the weights after epoch {epoch}: lower --lr or check the pictures; "
             "the last checkpoint is intact",
         )
-    return sum(losses) / len(losses)
+    return {**record, "loss": sum(losses) / len(losses)}
 
 
 def fitting_batch_size(pairs: int, wanted: int, processes: int = 1) -> int:
@@ -259,23 +271,36 @@ def fitting_batch_size(pairs: int, wanted: int, processes: int = 1) -> int:
 
 
 def _open_inputs(
-    model: CLIP, train_set: ImageTextDataset, val_set: ImageTextDataset | None
+    model: CLIP, train_set: ImageTextDataset, val_set: ImageTextDataset | None, quiet: bool
 ) -> tuple[Tensor | Pictures, Tensor | Pictures | None]:
-    """Pictures or features of both sets. The first process computes features, then the others read them from disk."""
-    rank, processes = rank_and_processes()
-    if rank > 0:
-        dist.barrier()
-    images = model_inputs(model, train_set)
-    val_images = model_inputs(model, val_set) if val_set and rank == 0 else None
-    if rank == 0 and processes > 1:
-        dist.barrier()
-    return images, val_images
+    """Pictures or features of both sets; what is held in memory for training is held on the model's device."""
+    is_frozen, is_first = model.image_encoder.frozen, rank_and_processes()[0] == 0
+    if is_frozen and train_set.transform is not None:
+        raise ConfigError(
+            "图像编码器冻结时，每张图片的特征只算一次，transform（--augment）无从生效；请去掉其中一个",
+            "with a frozen image encoder, the features of each picture are computed once, so a transform (--augment) "
+            "cannot take effect; drop one of the two",
+        )
+    # Features are computed by whichever process comes first, while the others wait for its file; so all of them open
+    # both sets, lest one computes `val` while the others wait in a collective operation, which gives up after a while.
+    val_images = model_inputs(model, val_set, quiet) if val_set and (is_first or is_frozen) else None
+    images = model_inputs(model, train_set, quiet)
+    return images.to(model.logit_scale.device) if isinstance(images, Tensor) else images, val_images
 
 
-def _mean_over_processes(loss: Tensor) -> float:
+def _in_parallel(model: CLIP, config: TrainConfig) -> DistributedDataParallel:
+    if config.sync_batch_norm:
+        if model.logit_scale.device.type != "cuda":
+            raise ConfigError(
+                "PyTorch 的 SyncBatchNorm 只能在 GPU 上运行；请去掉 --sync-batch-norm",
+                "PyTorch's SyncBatchNorm runs on GPUs only; drop --sync-batch-norm",
+            )
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(Embeddings(model))
+
+
+def _mean_over_processes(values: Tensor) -> Tensor:
     _, processes = rank_and_processes()
-    if processes == 1:
-        return loss.item()
-    mean = loss.detach().clone()
-    dist.all_reduce(mean)
-    return mean.item() / processes
+    if processes > 1:
+        dist.all_reduce(values)
+    return values / processes

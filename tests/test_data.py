@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipedu import ImageTextDataset
+from clipedu import ImageTextDataset, SimpleTokenizer
 from clipedu.data.dataset import caption_ids
 from clipedu.data.loading import Pictures, epoch_batches, image_batches, in_order, open_pictures
 from clipedu.data.pictures import load_image, load_pixels
@@ -238,19 +238,23 @@ def test_all_captions_know_their_picture(sample_data: Path) -> None:
 
 
 def test_batches_for_training(data_dir: Path) -> None:
-    dataset = ImageTextDataset(data_dir, "train", seed=3)
-    pixels = dataset.pictures(32)
+    dataset = ImageTextDataset(data_dir, "train", "both", seed=3)
+    tokenizer = SimpleTokenizer.from_texts(dataset.all_captions()[0])
+    pixels, tokens = dataset.pictures(32), dataset.tokenized(tokenizer, torch.device("cpu"))
     assert isinstance(pixels, torch.Tensor)
-    batches = list(dataset.batches(pixels, 5, epoch=2, seed=7))
+    batches = list(dataset.batches(pixels, tokens, 5, epoch=2, seed=7))
     order = epoch_batches(24, 5, seed=7, epoch=2)
-    assert [batch.captions for batch in batches] == [[dataset.caption(i) for i in indices] for indices in order]
-    assert all(torch.equal(batch.images, pixels[indices]) for batch, indices in zip(batches, order, strict=True))
-    for batch in batches:  # no two scenes of the fixture share a caption
-        assert batch.caption_ids.dtype == torch.int64
-        assert len(batch.caption_ids.unique()) == 5
-    halves = [list(dataset.batches(pixels, 4, epoch=1, rank=rank, processes=2)) for rank in range(2)]
-    whole = list(dataset.batches(pixels, 4, epoch=1))
-    assert [a.captions + b.captions for a, b in zip(*halves, strict=True)] == [batch.captions for batch in whole]
+    for batch, indices in zip(batches, order, strict=True):
+        captions = [dataset.caption(index) for index in indices]
+        for found, expected in zip(batch[1:3], tokenizer(captions, padding="longest").values(), strict=True):
+            assert torch.equal(found, expected)
+        assert torch.equal(batch.images, pixels[indices])
+        assert torch.equal(batch.caption_ids, caption_ids(captions))
+        assert len(batch.caption_ids.unique()) == 5  # no two scenes of the fixture share a caption
+    halves = [list(dataset.batches(pixels, tokens, 4, epoch=1, rank=rank, processes=2)) for rank in range(2)]
+    whole = list(dataset.batches(pixels, tokens, 4, epoch=1))
+    for first, second, both in zip(*halves, whole, strict=True):
+        assert torch.equal(torch.cat([first.caption_ids, second.caption_ids]), both.caption_ids)
 
 
 @pytest.mark.parametrize(

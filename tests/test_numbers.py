@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipedu import CLIP, Callback, ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
-from clipedu.data.pictures import IMAGE_SIZES, find_pictures
+from clipedu.data.pictures import IMAGE_SIZES, find_pictures, load_pixels
 from clipedu.data.records import write_records
 from clipedu.embedding import embed_images, frozen_features
 from clipedu.ground.errors import DatasetError, TrainingError
@@ -52,16 +52,12 @@ def steps_of(
 def test_one_non_finite_number_in_a_picture_stops_training(
     data_dir: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Float pictures are used unchanged: the step is refused before any weight changes."""
+    """Float pictures are used unchanged; no checkpoint keeps the weights that they spoil."""
     pictures = torch.randn(24, 3, 32, 32)
     pictures[5, 1, 2, 3] = value
-    monkeypatch.setattr("clipedu.training.model_inputs", lambda model, dataset: pictures)
-    tokenizer = tokenizer_of(data_dir)
-    model = small_model(tokenizer)
-    before = [weight.detach().clone() for weight in model.parameters()]
+    monkeypatch.setattr("clipedu.training.model_inputs", lambda *_: pictures)
     with pytest.raises(TrainingError, match=r"损失是 nan.*\| the loss is nan at step 1"):
-        steps_of(data_dir, model, replace(QUICK, batch_size=24), tmp_path / "run")
-    assert all(torch.equal(old, weight) for old, weight in zip(before, model.parameters(), strict=True))
+        steps_of(data_dir, config=replace(QUICK, batch_size=24), run_dir=tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.pt"))
 
 
@@ -72,7 +68,7 @@ def test_a_picture_whose_variance_overflows_stops_training(
     """The loss stays finite (batch norm divides by infinity), but the running variance does not."""
     pictures = torch.randn(24, 3, 32, 32)
     pictures[5, 1, 2, 3] = value
-    monkeypatch.setattr("clipedu.training.model_inputs", lambda model, dataset: pictures)
+    monkeypatch.setattr("clipedu.training.model_inputs", lambda *_: pictures)
     with pytest.raises(TrainingError, match="weights after epoch 1"):
         steps_of(data_dir, config=replace(QUICK, batch_size=24), run_dir=tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.pt"))
@@ -108,10 +104,10 @@ def test_non_finite_features_on_disk_are_computed_again(data_dir: Path, tmp_path
     model.image_encoder.freeze()
     paths = ImageTextDataset(data_dir, "val").image_paths()
     right = frozen_features(model.image_encoder, paths, 32)
-    (file,) = (tmp_path / "cache").glob("*.npy")
-    corrupted = right.clone()
-    corrupted[3, 7] = math.nan
-    np.save(file, corrupted.numpy())
+    (file,) = (tmp_path / "cache").glob("*.npz")
+    content = dict(np.load(file))
+    content["features"][3, 7] = math.nan
+    np.savez(file, **content)
     assert torch.equal(frozen_features(model.image_encoder, paths, 32), right)
 
 
@@ -139,21 +135,38 @@ def test_a_second_index_of_a_folder_decodes_nothing(data_dir: Path, monkeypatch:
         frozen_features(model.image_encoder, find_pictures(data_dir), 32)
 
 
+def test_pictures_known_from_another_set_are_not_decoded_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = small_model(tokenizer_of(data_dir)).image_encoder
+    paths = ImageTextDataset(data_dir).image_paths()
+    some, decoded = frozen_features(encoder, paths[3:7], 32), []
+
+    def load(path: Path, size: int) -> torch.Tensor:
+        decoded.append(path)
+        return load_pixels(path, size)
+
+    monkeypatch.setattr("clipedu.data.loading.load_pixels", load)
+    features = frozen_features(encoder, paths[::-1], 32)
+    assert sorted(decoded) == sorted({*paths} - {*paths[3:7]})
+    assert torch.equal(features.flip(0)[3:7], some)
+    monkeypatch.setattr("clipedu.data.loading.load_pixels", lambda *_: pytest.fail("decoded again"))
+    assert torch.equal(frozen_features(encoder, paths[:9], 32), features.flip(0)[:9])
+
+
 def test_the_cache_forgets_what_was_used_least_recently(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = small_model(tokenizer_of(data_dir)).image_encoder
     paths = ImageTextDataset(data_dir, "val").image_paths()
-    monkeypatch.setattr("clipedu.embedding.CACHE_LIMIT", 7000)  # bytes: three of the files below
 
     def files() -> set[Path]:
-        return {*(tmp_path / "cache").glob("*.npy")}
+        return {*(tmp_path / "cache").glob("*.npz")}
 
     made: list[Path] = []
     for size in (32, 40, 48):
         before = files()
         frozen_features(encoder, paths, size)
         made += files() - before
+        monkeypatch.setattr("clipedu.embedding.CACHE_LIMIT", 3.5 * made[0].stat().st_size)  # three of these files
         os.utime(made[-1], (size, size))  # seconds since 1970
     frozen_features(encoder, paths, 32)  # used again
     frozen_features(encoder, paths, 56)

@@ -83,7 +83,9 @@ def test_history_and_callbacks(data_dir: Path, tmp_path: Path) -> None:
         assert record["val"] is not None
         assert set(record["val"]) == {"en"}
     assert [record["train_seconds"] for record in history] == sorted(record["train_seconds"] for record in history)
-    assert history[-1]["lr"] == pytest.approx(0, abs=1e-9)
+    assert [record["lr"] for record in history] == [record["lr"] for record in steps[2::3]]
+    assert steps[0]["lr"] == QUICK.lr  # a warm-up of 3 % of 9 steps is a single one, at the peak
+    assert 0 < steps[-1]["lr"] < steps[-2]["lr"] < QUICK.lr
     assert [record["step"] for record in steps] == list(range(1, 10))
     assert [record["epoch"] for record in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert epochs == history
@@ -114,7 +116,7 @@ def test_a_step_by_hand(data_dir: Path) -> None:
     logits = byhand.logit_scale.exp() * image_embedding @ text_embedding.T
     right = torch.arange(8)
     loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-    assert loss_of_step == pytest.approx(loss.item(), rel=1e-5)
+    assert loss_of_step.item() == pytest.approx(loss.item(), rel=1e-5)
     loss.backward()
     gradients = {name: p.grad for name, p in byhand.named_parameters() if p.grad is not None}
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()

@@ -44,6 +44,10 @@ _HELP = {
     "clip_norm": "梯度范数的上限 | the gradient's norm is clipped to this",
     "image_size": "图片缩成的正方形的边长，像素 | pictures become squares with this side, in px",
     "seed": "随机种子：相同的种子得到相同的结果 | random seed: the same seed gives the same result",
+    "augment": "每一轮都重新裁剪图片、略改光线和色彩，左右不变 | crop each picture and change its light and colours a "
+    "little, anew in every epoch; left stays left",
+    "sync_batch_norm": "多进程时，批归一化按所有进程一起计算，只能在 GPU 上用 | with several processes, batch norm over all "
+    "of them; GPUs only",
     "device": "auto、cpu、cuda、mps 等；auto 选最快的 | auto, cpu, cuda, mps ...; auto takes the fastest",
     "precision": "前向计算的精度；auto 选这台电脑上最快的 | precision of the forward pass; auto takes the fastest here",
 }
@@ -114,9 +118,13 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
         default, frozen = DEFAULTS[name], FROZEN_DEFAULTS[name]
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            sub.add_argument(flag, action="store_true", default=None, help=_HELP[name])
+            continue
         note = f"{default}" if frozen == default else f"{default}; {frozen} with --freeze-image-encoder"
         sub.add_argument(
-            f"--{name.replace('_', '-')}",
+            flag,
             type=kind,
             choices=PRECISIONS if name == "precision" else None,
             help=f"{_HELP[name]} (default: {note})",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipedu.data.loading import Pictures, epoch_batches, image_batches, open_pictures
+from clipedu.data.loading import Pictures, Transform, epoch_batches, image_batches, index_batches, open_pictures
 from clipedu.data.pictures import broken_pictures, load_image
 from clipedu.data.records import BROKEN, LANGUAGES, TEXT_FIELDS, languages, read_records, split_name
 from clipedu.ground.errors import DatasetError, MissingSplitError
@@ -26,13 +26,15 @@ class Batch(NamedTuple):
     """B pairs for one training step.
 
     Attributes:
-        images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, D]`.
-        captions: one for each picture.
+        images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, ...]`.
+        input_ids: int64 `[B, T]`, a caption for each picture, padded to the longest of them.
+        attention_mask: int64 `[B, T]`, 1 for tokens and 0 for padding.
         caption_ids: int64 `[B]`, equal for equal captions; see `caption_ids`.
     """
 
     images: Tensor
-    captions: list[str]
+    input_ids: Tensor
+    attention_mask: Tensor
     caption_ids: Tensor
 
 
@@ -46,6 +48,29 @@ def caption_ids(captions: Sequence[str]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64)
 
 
+class TokenizedCaptions:
+    """Captions as tokens on the device that needs them, so that training tokenizes each of them once.
+
+    Args:
+        texts: the captions, T of them.
+        tokenizer: with a vocabulary.
+        device: where the tensors are to be.
+    """
+
+    def __init__(self, texts: Sequence[str], tokenizer: SimpleTokenizer, device: torch.device) -> None:
+        tokens = tokenizer(texts, padding="longest")
+        self._lengths: list[int] = tokens["attention_mask"].sum(dim=1).tolist()
+        self._tokens = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
+        self._caption_ids = caption_ids(texts).to(device)
+
+    def batches(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each batch of caption numbers: `input_ids`, `attention_mask`, `caption_ids`, as in `Batch`."""
+        for numbers, rows in zip(batches, index_batches(batches, self._caption_ids.device), strict=True):
+            longest = max(self._lengths[number] for number in numbers)
+            input_ids, attention_mask = (tensor[rows, :longest] for tensor in self._tokens)
+            yield input_ids, attention_mask, self._caption_ids[rows]
+
+
 class ImageTextDataset(Dataset[dict[str, Any]]):
     """The pairs of a folder with a dataset.json: `{"image": ..., "text": str, "index": int}`.
 
@@ -57,7 +82,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         data_dir: the folder.
         split: only the records of this split; None for all.
         language: which captions to draw from: `"en"`, `"zh"` or `"both"`; pictures without one take no part.
-        transform: called with the RGB picture (PIL); None returns the picture itself.
+        transform: called with the RGB picture (PIL), also in training, anew in every epoch; `Pictures` says what it must
+            return there. None returns the picture itself; training then uses all of it, see `load_pixels`.
         seed: determines, together with the epoch, which caption of a picture is drawn.
         skip_broken: leave out pictures that are missing or cannot be decoded, instead of raising an error.
         workers: how many processes decode pictures that do not fit into memory; see `open_pictures`.
@@ -78,7 +104,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         data_dir: str | Path,
         split: str | None = None,
         language: str = "en",
-        transform: Callable[[Image.Image], Any] | None = None,
+        transform: Transform | None = None,
         seed: int = 0,
         skip_broken: bool = False,
         workers: int | None = None,
@@ -150,18 +176,34 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         part.records = self.records[:count]
         return part
 
+    def with_transform(self, transform: Transform) -> ImageTextDataset:
+        """The same pairs with this transform; ValueError if they have one."""
+        if self.transform is not None:
+            raise ValueError("the dataset already has a transform")
+        other = copy.copy(self)
+        other.transform = transform
+        return other
+
     def set_epoch(self, epoch: int) -> None:
         """From now on, draw the captions of this epoch."""
         self.epoch = epoch
 
     def caption(self, index: int) -> str:
         """The caption drawn for picture `index` in this epoch: the same for the same seed, on every machine."""
-        texts = self.records[index].texts(self.language)
-        return Random(f"{self.seed} {self.epoch} {index}").choice(texts)
+        return self.records[index].texts(self.language)[self._draw(index)]
+
+    def _draw(self, index: int) -> int:
+        count = len(self.records[index].texts(self.language))
+        return Random(f"{self.seed} {self.epoch} {index}").randrange(count)
+
+    def tokenized(self, tokenizer: SimpleTokenizer, device: torch.device) -> TokenizedCaptions:
+        """All captions for `batches`, in the order of `all_captions`."""
+        return TokenizedCaptions(self.all_captions()[0], tokenizer, device)
 
     def batches(
         self,
         images: Tensor | Pictures,
+        captions: TokenizedCaptions,
         batch_size: int,
         *,
         epoch: int,
@@ -172,7 +214,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         """The pairs of one epoch in a new random order, in full batches; those left over come up in another epoch.
 
         Args:
-            images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.
+            images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, ...]`.
+            captions: `self.tokenized(tokenizer, device)`.
             batch_size: over all processes together, a multiple of `processes`; `rank` gets its share of each batch.
             epoch: determines the order together with `seed`, and the captions together with the dataset's own seed.
             seed: see `epoch`.
@@ -181,12 +224,18 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         share = batch_size // processes
         own = slice(rank * share, (rank + 1) * share)
         order = [indices[own] for indices in epoch_batches(len(self), batch_size, seed, epoch)]
-        for indices, pictures in zip(order, image_batches(images, order), strict=True):
-            captions = [self.caption(index) for index in indices]
-            yield Batch(pictures, captions, caption_ids(captions))
+        first = [0, *accumulate(len(record.texts(self.language)) for record in self.records)]  # caption of each record
+        drawn = [[first[index] + self._draw(index) for index in indices] for indices in order]
+        for pictures, texts in zip(image_batches(images, order, epoch), captions.batches(drawn), strict=True):
+            yield Batch(pictures, *texts)
 
     def pictures(self, size: int) -> Tensor | Pictures:
-        """All pictures as squares of `size` px: held in memory if they fit, else streamed from disk."""
+        """All pictures as squares of `size` px: held in memory if they fit, else streamed from disk.
+
+        With a `transform`, they are always read from disk, and transformed.
+        """
+        if self.transform is not None:
+            return Pictures(self.image_paths(), size, self.workers, self.transform)
         return open_pictures(self.image_paths(), size, self.workers)
 
     def image_paths(self) -> list[Path]:

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from clipedu.data.pictures import load_pixels
+from clipedu.data.pictures import load_image, load_pixels
 from clipedu.ground.environment import usable_cpus
 from clipedu.ground.errors import ClipEduError, DatasetError, fault_report
 
 MEMORY_LIMIT = 2**30  # bytes: decoded pictures up to this size are held in memory
 MAX_WORKERS = 8
+Transform = Callable[[Image.Image], Any]
 
 
 class _Decoded(Dataset["Tensor | DatasetError"]):
     """Pictures of one size; an error is an item as well, since raised in a worker it would become a traceback."""
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.paths, self.size = list(paths), size
+    def __init__(self, paths: Sequence[Path], size: int, transform: Transform | None = None) -> None:
+        self.paths, self.size, self.transform = list(paths), size, transform
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor | DatasetError:
+    def __getitem__(self, index_and_epoch: tuple[int, int]) -> Tensor | DatasetError:
+        index, epoch = index_and_epoch
+        path = self.paths[index]
         try:
-            return load_pixels(self.paths[index], self.size)
+            if self.transform is None:
+                return load_pixels(path, self.size)
+            with torch.random.fork_rng(devices=[]):  # the same in every process, and in a resumed run
+                torch.manual_seed(epoch * 1_000_003 + index)
+                return self._checked(self.transform(load_image(path, self.size)), path)
         except DatasetError as error:
             return error
+
+    def _checked(self, result: Any, path: Path) -> Tensor:
+        shape = (3, self.size, self.size)
+        if isinstance(result, Tensor) and result.shape == shape and result.dtype in (torch.uint8, torch.float32):
+            return result
+        found = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        raise DatasetError(
+            f"transform 把 {path} 变成了 {found}；应为 {list(shape)} 的张量，uint8 或（已归一化的）float32",
+            f"the transform made {found} of {path}; it must return a tensor {list(shape)}, uint8 or (already "
+            "normalized) float32",
+        )
 
 
 class Pictures:
@@ -43,12 +63,17 @@ class Pictures:
         paths: their files.
         size: of the decoded squares, in px.
         workers: how many processes decode; 0 decodes in this one, None takes one for each usable CPU, at most 8.
+        transform: makes a tensor `[3, size, size]` of each picture (PIL), uint8 or (already normalized) float32, anew
+            in every epoch. What it draws from torch's random numbers depends on the epoch and the picture alone.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int, workers: int | None = None) -> None:
-        self._pictures = _Decoded(paths, size)
+    def __init__(
+        self, paths: Sequence[Path], size: int, workers: int | None = None, transform: Transform | None = None
+    ) -> None:
+        self._pictures = _Decoded(paths, size, transform)
         workers = min(MAX_WORKERS, usable_cpus()) if workers is None else workers
-        self._order: list[list[int]] = []  # of one epoch; the loader reads it anew in each, so that its workers stay
+        # Index and epoch of each picture; the loader reads this anew in every epoch, so that its workers stay.
+        self._order: list[list[tuple[int, int]]] = []
         self._loader = DataLoader(
             self._pictures,
             batch_sampler=self._order,
@@ -61,9 +86,9 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def batches(self, order: list[list[int]]) -> Iterator[Tensor]:
+    def batches(self, order: list[list[int]], epoch: int = 0) -> Iterator[Tensor]:
         """See `image_batches`."""
-        self._order[:] = order
+        self._order[:] = [[(index, epoch) for index in indices] for indices in order]
         try:
             for batch in self._loader:
                 if isinstance(batch, DatasetError):
@@ -83,7 +108,7 @@ def worker_failed(error: Exception) -> ClipEduError:
     )
 
 
-def _stack(pictures: Sequence[Tensor | DatasetError]) -> NDArray[np.uint8] | DatasetError:
+def _stack(pictures: Sequence[Tensor | DatasetError]) -> NDArray[Any] | DatasetError:
     """A batch `[B, 3, S, S]`, as an array: arrays reach the main process through a pipe, tensors in shared memory, of
     which a container has little."""
     faults = [str(picture) for picture in pictures if isinstance(picture, DatasetError)]
@@ -103,7 +128,7 @@ def open_pictures(paths: Sequence[Path], size: int, workers: int | None = None) 
     pictures, decoded = _Decoded(paths, size), np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def decode(index: int) -> DatasetError | None:
-        picture = pictures[index]
+        picture = pictures[index, 0]
         if isinstance(picture, DatasetError):
             return picture
         decoded[index] = picture.numpy()
@@ -116,20 +141,26 @@ def open_pictures(paths: Sequence[Path], size: int, workers: int | None = None) 
     return torch.from_numpy(decoded)
 
 
-def image_batches(pictures: Tensor | Pictures, batches: list[list[int]]) -> Iterator[Tensor]:
-    """The pictures `[B, 3, S, S]` (or features `[B, D]`) of each batch of indices, in that order.
+def image_batches(pictures: Tensor | Pictures, batches: list[list[int]], epoch: int = 0) -> Iterator[Tensor]:
+    """The pictures `[B, 3, S, S]` (or features `[B, ...]`) of each batch of indices, in that order.
 
     Raises:
         DatasetError: the damaged pictures of a batch in one report.
         ClipEduError: a worker process cannot start, or has ended.
     """
     if isinstance(pictures, Pictures):
-        for batch in pictures.batches(batches):
+        for batch in pictures.batches(batches, epoch):
             # From pinned memory, the GPU copies a batch while it computes.
             yield batch.pin_memory() if torch.cuda.is_initialized() else batch
     else:
-        for indices in batches:
-            yield pictures[torch.as_tensor(indices)]
+        for indices in index_batches(batches, pictures.device):
+            yield pictures[indices]
+
+
+def index_batches(batches: list[list[int]], device: torch.device) -> tuple[Tensor, ...]:
+    """The batches as tensors, moved to the device in a single copy."""
+    indices = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
+    return indices.to(device).split([len(batch) for batch in batches])
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

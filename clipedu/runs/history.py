@@ -7,7 +7,7 @@ from typing import TypedDict
 
 
 class StepRecord(TypedDict):
-    """One optimizer step; `loss` is from before it, `lr` is the learning rate of the next."""
+    """One optimizer step: `loss` is from before it, `lr` is its learning rate, `logit_scale` is exp of that after it."""
 
     epoch: int
     step: int
@@ -17,7 +17,7 @@ class StepRecord(TypedDict):
 
 
 class EpochRecord(StepRecord):
-    """One epoch.
+    """One epoch, which ends with step `step`.
 
     `loss` is the mean over its steps, `train_seconds` is the training time so far without validation, and
     `val` is what `evaluate` returns (None without a validation set).

@@ -31,12 +31,16 @@ def run_identity(
     """What must be equal, besides the architecture, for a run to resume: what decides its numbers."""
     vocabulary = " ".join(tokenizer.id_to_token).encode(errors="surrogatepass")
     return {
-        "config": {name: value for name, value in asdict(config).items() if name != "device"},
+        "config": _settings(config),
         "precision": str(state.precision),
         "processes": processes,
         "vocabulary": hashlib.sha256(vocabulary).hexdigest(),
         "data": train_set.fingerprint(),
     }
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name != "device"}
 
 
 def save_epoch(
@@ -68,8 +72,10 @@ def resume(
         return []
     content = load_checkpoint(path)
     training = content["training"]
-    # Older checkpoints do not say which precision "auto" became.
+    # Older checkpoints do not say which precision "auto" became, nor have settings that did not exist then.
     found = {"precision": identity["precision"], **training, "architecture": content["architecture"]}
+    if isinstance(found.get("config"), dict):
+        found["config"] = {**_settings(TrainConfig()), **found["config"]}
     for name, wanted in {**identity, "architecture": architecture(model)}.items():
         if found.get(name) != wanted:
             _refuse(path, name, ", ".join(_differences(found.get(name), wanted)))
