@@ -91,7 +91,7 @@ def train_step(
 
 
 class Embeddings(nn.Module):
-    """A CLIP's embeddings and its `logit_scale`: DistributedDataParallel wants all that the loss needs from `forward`."""
+    """All that the loss needs of a CLIP, from `forward`, as DistributedDataParallel demands."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from PIL import Image
 from torch.amp import GradScaler
 from torch.nn import functional as F
 
@@ -26,8 +27,10 @@ from clipedu import (
     train,
     train_step,
 )
+from clipedu.data.augmentation import augmentation
+from clipedu.data.loading import image_batches
 from clipedu.embedding import embed_images, embed_texts, model_inputs
-from clipedu.ground.errors import CheckpointError, ClipEduError, ConfigError, TrainingError
+from clipedu.ground.errors import CheckpointError, ClipEduError, ConfigError, DatasetError, TrainingError
 from clipedu.optimization import OptimizationState, choose_precision, make_optimizer, make_scheduler
 from clipedu.runs.folder import clear_run, find_checkpoint, newest_epoch
 from clipedu.runs.history import EpochRecord, StepRecord
@@ -128,8 +131,76 @@ def test_a_step_by_hand(data_dir: Path) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_training_leaves_the_random_numbers_of_its_caller_alone(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(model, tokenizer, ImageTextDataset(data_dir, "train"), config=replace(QUICK, epochs=1), quiet=True)
+    assert torch.equal(torch.rand(3), expected)
+
+
 class Stop(Exception):
     """Stands for a crash."""
+
+
+def grey_noise(image: Image.Image) -> torch.Tensor:
+    return torch.randint(100, 156, (3, 32, 32), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transform_is_applied_anew_in_every_epoch(data_dir: Path, workers: int) -> None:
+    dataset = ImageTextDataset(data_dir, "train", transform=grey_noise, workers=workers)
+    pictures = dataset.pictures(32)
+    order = [[3, 4], [5, 6]]
+    first, again, other = (torch.cat(list(image_batches(pictures, order, epoch))) for epoch in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first.unique(dim=0)) == 4
+    assert 100 <= first.min() <= first.max() < 156
+
+
+def test_augmented_training_resumes_bit_for_bit(data_dir: Path, tmp_path: Path) -> None:
+    config = replace(QUICK, augment=True, epochs=2)
+    plain, _ = run(data_dir, replace(QUICK, epochs=2))
+    whole, _ = run(data_dir, config)
+    with pytest.raises(Stop):
+        run(data_dir, config, tmp_path / "cut", callbacks=[raise_at(4, Stop)])
+    with pytest.raises(CheckpointError, match="augment True -> False"):
+        run(data_dir, replace(config, augment=False), tmp_path / "cut")
+    resumed, _ = run(data_dir, config, tmp_path / "cut")
+    assert same_weights(whole, resumed)
+    assert not same_weights(whole, plain)
+
+
+@pytest.mark.parametrize("result", ["a picture", torch.zeros(3, 32, 31), torch.zeros(3, 32, 32, dtype=torch.int64)])
+def test_a_transform_with_a_wrong_result_is_named(data_dir: Path, tmp_path: Path, result: Any) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    train_set = ImageTextDataset(data_dir, "train", transform=lambda _: result)
+    with pytest.raises(DatasetError, match=r"transform.*\[3, 32, 32\]"):
+        train(small_model(tokenizer), tokenizer, train_set, config=QUICK, run_dir=tmp_path / "run")
+
+
+def test_a_transform_and_a_frozen_encoder_exclude_each_other(data_dir: Path) -> None:
+    tokenizer = tokenizer_of(data_dir)
+    model = small_model(tokenizer)
+    model.image_encoder.freeze()
+    with pytest.raises(ConfigError, match="frozen"):
+        train(model, tokenizer, ImageTextDataset(data_dir, "train"), config=replace(QUICK, augment=True))
+
+
+def test_augmentation_keeps_sides_and_colours() -> None:
+    """Left of the picture is red, right of it is blue, however it is cropped and lit."""
+    picture = Image.new("RGB", (90, 60), "red")
+    picture.paste("blue", (45, 0, 90, 60))
+    changed = [augmentation(32)(picture) for _ in range(20)]
+    for pixels in changed:
+        assert (pixels.shape, pixels.dtype) == ((3, 32, 32), torch.uint8)
+        (left_red, _, left_blue), (right_red, _, right_blue) = pixels[:, 16, 0].tolist(), pixels[:, 16, -1].tolist()
+        assert left_red > 2 * left_blue
+        assert right_blue > 2 * right_red
+    assert len({pixels.numpy().tobytes() for pixels in changed}) == 20
 
 
 def raise_at(step: int, error: type[BaseException]) -> Callback:

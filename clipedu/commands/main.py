@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -24,7 +25,14 @@ from clipedu.data.loading import worker_failed
 from clipedu.data.scenes import create_scenes
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.evaluation import evaluate
-from clipedu.ground.environment import cache_folder, choose_device, gpu_memory, is_first_process, say
+from clipedu.ground.environment import (
+    cache_folder,
+    choose_device,
+    gpu_memory,
+    is_first_process,
+    say,
+    use_fast_arithmetic,
+)
 from clipedu.ground.errors import (
     CheckpointError,
     ClipEduError,
@@ -111,11 +119,15 @@ def _train(options: argparse.Namespace) -> int:
         torch.manual_seed(config.seed)
         model = _build_model(options, tokenizer)
     _say_notes([*notes_on_file(train_set), *notes_on_captions(train_set, tokenizer)])
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        use_fast_arithmetic()
+        say("TF32, cuDNN benchmark: 更快，但两次结果不会逐位相同 | faster, but not the same bit for bit each time")
     say(
-        f"{choose_device(config.device)}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
+        f"{device}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"
     )
-    if config.precision == "fp16" and choose_device(config.device).type == "cpu":
+    if config.precision == "fp16" and device.type == "cpu":
         _say_notes(["fp16 在 CPU 上很慢；请用 --precision auto | fp16 is very slow on a CPU; use --precision auto"])
     if options.force_train and is_first_process():
         clear_run(run_dir)  # only now, when everything is ready for a new run
@@ -200,10 +212,19 @@ def _start_processes(config: TrainConfig) -> None:
     """Join the other processes if torchrun started this one: NCCL on GPUs, Gloo on CPUs."""
     if "WORLD_SIZE" not in os.environ:
         return
-    device = choose_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if choose_device(config.device).type != "cuda":
+        dist.init_process_group("gloo")
+        return
+    number = int(os.environ["LOCAL_RANK"])
+    gpus = torch.cuda.device_count()
+    if number >= gpus:
+        raise ConfigError(
+            f"这台电脑有 {gpus} 个 GPU，第 {number + 1} 个进程没有 GPU 可用；请调小 --nproc-per-node",
+            f"this computer has {gpus} GPUs, none for process {number + 1}; lower --nproc-per-node",
+        )
+    torch.cuda.set_device(number)
+    # The first process evaluates on `val` while the others wait for it, which may take longer than NCCL's 10 minutes.
+    dist.init_process_group("nccl", timeout=timedelta(hours=2), device_id=torch.device("cuda", number))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

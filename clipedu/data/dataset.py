@@ -82,8 +82,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         data_dir: the folder.
         split: only the records of this split; None for all.
         language: which captions to draw from: `"en"`, `"zh"` or `"both"`; pictures without one take no part.
-        transform: called with the RGB picture (PIL), also in training, anew in every epoch; `Pictures` says what it must
-            return there. None returns the picture itself; training then uses all of it, see `load_pixels`.
+        transform: called with the RGB picture (PIL), anew each time; `Pictures` says what it must return for training.
+            None returns the picture itself; for training it is then scaled and cropped, see `load_pixels`.
         seed: determines, together with the epoch, which caption of a picture is drawn.
         skip_broken: leave out pictures that are missing or cannot be decoded, instead of raising an error.
         workers: how many processes decode pictures that do not fit into memory; see `open_pictures`.

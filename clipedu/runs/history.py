@@ -7,7 +7,7 @@ from typing import TypedDict
 
 
 class StepRecord(TypedDict):
-    """One optimizer step: `loss` is from before it, `lr` is its learning rate, `logit_scale` is exp of that after it."""
+    """One optimizer step: `loss` from before it, its learning rate `lr`, and exp(logit_scale) from after it."""
 
     epoch: int
     step: int
