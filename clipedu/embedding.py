@@ -61,7 +61,7 @@ def model_inputs(model: CLIP, dataset: ImageTextDataset, quiet: bool = False) ->
 def frozen_features(
     encoder: ImageEncoder, paths: Sequence[Path], image_size: int, *, skip_broken: bool = False, quiet: bool = False
 ) -> Tensor:
-    """The encoder's output for every picture, float32 `[N, *feature_shape]`: computed once, then read from disk.
+    """The encoder's output for every picture, float32 `[N, output_dim]`: computed once, then read from disk.
 
     A file holds the features of one set of pictures. Its name comes from the encoder, the picture size, the precision,
     the way of decoding and the pictures' own bytes, so that a change in any of them leads to new features; pictures
@@ -81,12 +81,12 @@ def frozen_features(
     digests = [_digest(path) for path in paths]
     key, number = _encoder_key(encoder, image_size), hashlib.sha256(" ".join(digests).encode()).hexdigest()
     file = cache_folder() / f"{key}-{number[:32]}.npz"
-    features = _read_features(file, digests, encoder.feature_shape, skip_broken)
+    features = _read_features(file, digests, encoder.output_dim, skip_broken)
     if features is None:
         with _only_one(file):  # another process may have computed them in the meantime
-            features = _read_features(file, digests, encoder.feature_shape, skip_broken)
+            features = _read_features(file, digests, encoder.output_dim, skip_broken)
             if features is None:
-                features = _known_features(file.parent.glob(f"{key}-*.npz"), digests, encoder.feature_shape)
+                features = _known_features(file.parent.glob(f"{key}-*.npz"), digests, encoder.output_dim)
                 unknown = (~_is_usable(features, skip_broken)).nonzero()[:, 0].tolist()
                 missing = [paths[index] for index in unknown]
                 features[unknown] = _compute_features(encoder, missing, image_size, skip_broken, quiet)
@@ -101,7 +101,7 @@ def _compute_features(
 ) -> Tensor:
     device = encoder.mean.device
     precision = _precision(encoder)
-    features = torch.full((len(paths), *encoder.feature_shape), torch.nan)
+    features = torch.full((len(paths), encoder.output_dim), torch.nan)
     # disable=None shows the bar only on a terminal.
     bar = tqdm(total=len(paths), desc="features", unit="picture", leave=False, disable=True if quiet else None)
     with inference(encoder), bar, torch.autocast(device.type, precision, enabled=precision != torch.float32):
@@ -122,9 +122,9 @@ def _precision(encoder: ImageEncoder) -> torch.dtype:
     return choose_precision("auto", device, encoder.model_name) if device.type == "cuda" else torch.float32
 
 
-def _read_features(file: Path, digests: list[str], shape: tuple[int, ...], skip_broken: bool) -> Tensor | None:
+def _read_features(file: Path, digests: list[str], output_dim: int, skip_broken: bool) -> Tensor | None:
     """The features of this very set; None if they are not all there."""
-    pictures, features = _content(file, shape)
+    pictures, features = _content(file, output_dim)
     if pictures != digests or not _is_usable(features, skip_broken).all():
         return None
     with suppress(OSError):  # a cache that may only be read
@@ -132,25 +132,25 @@ def _read_features(file: Path, digests: list[str], shape: tuple[int, ...], skip_
     return features
 
 
-def _known_features(files: Iterable[Path], digests: list[str], shape: tuple[int, ...]) -> Tensor:
+def _known_features(files: Iterable[Path], digests: list[str], output_dim: int) -> Tensor:
     """Those features that are in one of the files; infinite where the picture is not in any."""
-    found = torch.full((len(digests), *shape), torch.inf)
+    found = torch.full((len(digests), output_dim), torch.inf)
     for file in files:
-        pictures, features = _content(file, shape)
+        pictures, features = _content(file, output_dim)
         rows = {digest: row for row, digest in enumerate(pictures) if digest}
         known = [index for index, digest in enumerate(digests) if digest in rows]
         found[known] = features[[rows[digests[index]] for index in known]]
     return found
 
 
-def _content(file: Path, shape: tuple[int, ...]) -> tuple[list[str], Tensor]:
+def _content(file: Path, output_dim: int) -> tuple[list[str], Tensor]:
     """The pictures' digests and their features; nothing if the file is missing or damaged."""
     with suppress(OSError, ValueError, EOFError, TypeError, KeyError, BadZipFile):
         with np.load(file, allow_pickle=False) as content:
             pictures, features = content["pictures"].tolist(), torch.from_numpy(content["features"])
-        if features.shape == (len(pictures), *shape) and features.dtype == torch.float32:
+        if features.shape == (len(pictures), output_dim) and features.dtype == torch.float32:
             return pictures, features
-    return [], torch.empty(0, *shape)
+    return [], torch.empty(0, output_dim)
 
 
 def _is_usable(features: Tensor, skip_broken: bool) -> Tensor:
@@ -193,7 +193,7 @@ def _digest(path: Path) -> str:
 
 
 def _encoder_key(encoder: ImageEncoder, image_size: int) -> str:
-    described = f"{encoder.model_name} {encoder.feature_shape} {image_size} {DECODING} {_precision(encoder)}"
+    described = f"{encoder.model_name} {encoder.deep} {image_size} {DECODING} {_precision(encoder)}"
     digest = hashlib.sha256(described.encode())
     for tensor in (encoder.mean, encoder.std, *encoder.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 
 from clipedu.ground.errors import PretrainedWeightsUnavailable
@@ -27,19 +28,21 @@ class ImageEncoder(nn.Module):
     Args:
         model_name: a key of `IMAGE_ENCODERS`.
         pretrained: start from ImageNet weights instead of random ones.
+        deep: return more features, for models that do not train the network: averages over the picture from several
+            depths, the maximum of the last, and all of that averaged over the picture and its mirror image.
 
     Raises:
         ValueError: `model_name` is unknown.
         PretrainedWeightsUnavailable: the weights are not available here. Random weights are never used instead.
     """
 
-    def __init__(self, model_name: str = "resnet18", pretrained: bool = True) -> None:
+    def __init__(self, model_name: str = "resnet18", pretrained: bool = True, deep: bool = False) -> None:
         super().__init__()
         if model_name not in IMAGE_ENCODERS:
             raise ValueError(f"unknown image encoder {model_name!r}; choose one of {', '.join(IMAGE_ENCODERS)}")
         network = IMAGE_ENCODERS[model_name]
-        self.model_name, self.output_dim = model_name, network.output_dim
-        self.feature_shape: tuple[int, ...] = (network.output_dim,)
+        self.model_name, self.deep, self._depths = model_name, deep, network.depths
+        self.output_dim = sum(network.depths.values()) + network.output_dim if deep else network.output_dim
         self.model = network.build(pretrained).to(memory_format=torch.channels_last)
         self.mean: Tensor
         self.std: Tensor
@@ -55,7 +58,24 @@ class ImageEncoder(nn.Module):
         """
         if images.dtype == torch.uint8:
             images = (images / 255 - self.mean) / self.std
-        return self.model(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.deep:
+            return (self._read_depths(images) + self._read_depths(images.flip(-1))) / 2
+        return self.model(images)
+
+    def _read_depths(self, images: Tensor) -> Tensor:
+        maps: list[Tensor] = []
+        hooks = [
+            self.model.get_submodule(name).register_forward_hook(lambda module, inputs, output: maps.append(output))
+            for name in self._depths
+        ]
+        try:
+            self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        averages = [hidden.mean(dim=(2, 3)) for hidden in maps]  # (B, C, H, W) -> (B, C)
+        return torch.cat([*averages, maps[-1].amax(dim=(2, 3))], dim=1)
 
     def freeze(self) -> ImageEncoder:
         """Fix all weights and batch-norm statistics, even if `train()` is called later."""
@@ -123,24 +143,36 @@ class ImageNetwork:
         build: the network without its classifier, `[B, 3, H, W]` to `[B, output_dim]`; its argument says whether to
             load ImageNet weights.
         output_dim: how many features it returns.
+        depths: modules whose outputs `[B, C, h, w]` are worth reading if the network is frozen, with their C. The last
+            one is what the network's own features are the average of.
         mean, std: by channel, of the pictures that its weights were trained on, which had values from 0 to 1.
         bf16_pays_on_cpu: whether bf16 was measured to be faster on a processor with bf16 instructions.
     """
 
     build: Callable[[bool], nn.Module]
     output_dim: int
+    depths: Mapping[str, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     bf16_pays_on_cpu: bool
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_RESNET_DEPTHS = {"layer2": 128, "layer3": 256, "layer4": 512}
 IMAGE_ENCODERS = {
-    "resnet18": ImageNetwork(partial(_resnet, "resnet18"), 512, _IMAGENET_MEAN, _IMAGENET_STD, bf16_pays_on_cpu=True),
-    "resnet34": ImageNetwork(partial(_resnet, "resnet34"), 512, _IMAGENET_MEAN, _IMAGENET_STD, bf16_pays_on_cpu=True),
-    # Its depthwise convolutions were slower in bf16 on the CPU that we tried.
+    **{
+        name: ImageNetwork(
+            partial(_resnet, name), 512, _RESNET_DEPTHS, _IMAGENET_MEAN, _IMAGENET_STD, bf16_pays_on_cpu=True
+        )
+        for name in ("resnet18", "resnet34")
+    },
     "efficientnet_lite0": ImageNetwork(
-        _efficientnet_lite0, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), bf16_pays_on_cpu=False
+        _efficientnet_lite0,
+        1280,
+        {"blocks.3": 80, "blocks.4": 112, "blocks.5": 192, "blocks.6": 320, "bn2": 1280},
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+        bf16_pays_on_cpu=False,  # its depthwise convolutions were slower in bf16 on the CPU that we tried
     ),
 }
 
@@ -229,3 +261,30 @@ class TextEncoder(nn.Module):
             return hidden[:, 0]  # (B, T, D) -> (B, D)
         is_token = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * is_token).sum(dim=1) / is_token.sum(dim=1)  # (B, T, D) -> (B, D)
+
+
+class WordAverage(nn.Module):
+    """A sentence as the average of its words, weighted by a learned weight for each; their order does not matter.
+
+    It takes the place of `TextEncoder` where there is little data and the order of words says little.
+
+    Args:
+        vocab_size: number of token ids.
+        hidden_size: width D of the output.
+        dropout: fraction of the output dropped in training.
+    """
+
+    def __init__(self, vocab_size: int = 5000, hidden_size: int = 512, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.vocab_size, self.hidden_size, self.dropout, self.output_dim = vocab_size, hidden_size, dropout, hidden_size
+        self.token_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=0)
+        self.token_weight = nn.Embedding(vocab_size, 1)
+        self.norm = nn.LayerNorm(hidden_size)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.zeros_(self.token_weight.weight)  # all words count the same at first
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """`input_ids` and `attention_mask` (1 token, 0 padding), both `[B, T]`, to `[B, hidden_size]`."""
+        weights = self.token_weight(input_ids).squeeze(-1).masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
+        average = (weights.unsqueeze(-1) * self.token_embedding(input_ids)).sum(dim=1)  # (B, T, D) -> (B, D)
+        return F.dropout(self.norm(average), self.dropout, self.training)

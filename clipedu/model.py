@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.encoders import ImageEncoder, TextEncoder, WordAverage
 
 MAX_LOGIT_SCALE = math.log(100)
-FROZEN_DROPOUT = 0.2
 
 
 class CLIP(nn.Module):
@@ -24,6 +23,8 @@ class CLIP(nn.Module):
         text_encoder: `input_ids, attention_mask [B, T]` to `[B, text_encoder.output_dim]`.
         shared_embedding_dim: E, the dimension of the shared space.
         image_size: side in px of the square pictures that the model is meant for; `train` sets it.
+        feature_dropout: fraction of the image features dropped in training. A frozen encoder gives the same features
+            every epoch, which the rest would otherwise learn by heart.
         projection_norm: put a LayerNorm behind each projection, else both stay linear as in the paper (section 2.3).
 
     Raises:
@@ -33,9 +34,10 @@ class CLIP(nn.Module):
     def __init__(
         self,
         image_encoder: ImageEncoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | WordAverage,
         shared_embedding_dim: int = 256,
         image_size: int = 224,
+        feature_dropout: float = 0.0,
         projection_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -44,7 +46,11 @@ class CLIP(nn.Module):
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
-        self.image_size, self.projection_norm = image_size, projection_norm
+        self.image_size, self.feature_dropout, self.projection_norm = image_size, feature_dropout, projection_norm
+        # Deep features differ in size by orders of magnitude: each is standardised, as training has seen it.
+        self.feature_norm = (
+            nn.BatchNorm1d(image_encoder.output_dim, affine=False) if image_encoder.deep else nn.Identity()
+        )
         self.image_projection = nn.Linear(image_encoder.output_dim, shared_embedding_dim, bias=False)
         self.text_projection = nn.Linear(text_encoder.output_dim, shared_embedding_dim, bias=False)
         for projection in (self.image_projection, self.text_projection):
@@ -64,8 +70,7 @@ class CLIP(nn.Module):
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeddings `[B, E]` of the pictures (or features), with gradient."""
         features = images if images.ndim == 2 else self.image_encoder(images)
-        # A frozen encoder gives the same features every epoch; dropout keeps the rest from memorising them.
-        features = F.dropout(features, FROZEN_DROPOUT, self.training and self.image_encoder.frozen)
+        features = F.dropout(self.feature_norm(features), self.feature_dropout, self.training)
         return F.normalize(self.image_norm(self.image_projection(features)).float(), dim=-1)
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -130,12 +130,11 @@ def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
     The image encoder's learning rate is `config.image_lr_scale * config.lr`; all others learn at `config.lr`, which is
     also the rate of the first group.
     """
-    positions, image_encoder = model.text_encoder.position_embedding.weight, set(model.image_encoder.parameters())
     groups: dict[tuple[float, float], list[Parameter]] = {}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            lr = config.lr * (config.image_lr_scale if parameter in image_encoder else 1)
-            decay = 0.0 if parameter.ndim <= 1 or parameter is positions else config.weight_decay
+            lr = config.lr * (config.image_lr_scale if name.startswith("image_encoder.") else 1)
+            decay = 0.0 if parameter.ndim <= 1 or "position_embedding" in name else config.weight_decay
             groups.setdefault((lr, decay), []).append(parameter)  # logit_scale comes first
     settings = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
     return AdamW(settings, lr=config.lr, fused=model.logit_scale.device.type in ("cpu", "cuda"))

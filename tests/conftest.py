@@ -73,7 +73,9 @@ def _tiny(pretrained: bool) -> nn.Module:
     return nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-IMAGE_ENCODERS["tiny"] = ImageNetwork(_tiny, 64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), bf16_pays_on_cpu=False)
+IMAGE_ENCODERS["tiny"] = ImageNetwork(
+    _tiny, 64, {"2": 16, "5": 64}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), bf16_pays_on_cpu=False
+)
 
 
 def small_model(tokenizer: SimpleTokenizer, seed: int = 0, dropout: float = 0.1, image_encoder: str = "tiny") -> CLIP:

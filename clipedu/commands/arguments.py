@@ -15,14 +15,18 @@ from clipedu.optimization import PRECISIONS, TrainConfig
 # batches pay off; only the text side and the projections learn, which overfit sooner, so more dropout and decay.
 MODEL_DEFAULTS = {
     **{"image_encoder": "resnet18", "pretrained": "auto", "embedding_dim": 256},
-    **{"vocab_size": 5000, "text_layers": 1, "dropout": 0.1, "pooling": "mean"},
+    **{"vocab_size": 5000, "text_layers": 1, "pooling": "mean", "dropout": 0.1, "feature_dropout": 0.0},
 }
 DEFAULTS = {**asdict(TrainConfig()), **MODEL_DEFAULTS}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
-    **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "dropout": 0.2},
+    **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "image_size": 256},
+    **{"text_layers": 0, "dropout": 0.2, "feature_dropout": 0.4},
 }
-_LIMITS = {"embedding_dim": (1, 16_384), "text_layers": (1, 96), "dropout": (0, 0.99), "vocab_size": (5, 10**7)}
+_LIMITS = {
+    **{"embedding_dim": (1, 16_384), "text_layers": (0, 96), "vocab_size": (5, 10**7)},
+    **{"dropout": (0, 0.99), "feature_dropout": (0, 0.99)},
+}
 _HELP = {
     "data_dir": "含 dataset.json 的文件夹 | folder with dataset.json (default: sample_data)",
     "run_dir": "存放检查点和训练记录的文件夹 | folder for the checkpoints and the history (default: runs/scenes)",
@@ -33,8 +37,10 @@ _HELP = {
     "pooling": "句向量怎样取自各个词 | how the words become one sentence vector (default: mean)",
     "embedding_dim": "共享空间的维数 | dimension of the shared space",
     "vocab_size": "词表的最大词数 | most words in the vocabulary",
-    "text_layers": "文本 Transformer 的层数 | blocks of the text Transformer",
+    "text_layers": "文本 Transformer 的层数；0 为不用它，只把各词加权平均 | blocks of the text Transformer; 0 averages "
+    "the words instead, each with its own weight",
     "dropout": "文本编码器的 dropout | dropout in the text encoder",
+    "feature_dropout": "图像特征的 dropout | dropout of the image features",
     "epochs": "训练图片过几遍 | passes over the training pictures",
     "batch_size": "每步用多少对图文 | pairs per step",
     "lr": "峰值学习率 | peak learning rate",
@@ -114,7 +120,13 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         help="不训练图像编码器 | do not train the image encoder",
     )
     sub.add_argument("--pooling", choices=POOLINGS, help=_HELP["pooling"])
-    model_flags = {"embedding_dim": int, "vocab_size": int, "text_layers": int, "dropout": float}
+    model_flags = {
+        "embedding_dim": int,
+        "vocab_size": int,
+        "text_layers": int,
+        "dropout": float,
+        "feature_dropout": float,
+    }
     for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
         default, frozen = DEFAULTS[name], FROZEN_DEFAULTS[name]
@@ -224,6 +236,11 @@ def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.pooling == "cls" and not options.text_layers:
+        raise ConfigError(
+            "--pooling cls 需要 Transformer：请加上 --text-layers 1",
+            "--pooling cls needs a Transformer: add --text-layers 1",
+        )
     for name, (least, most) in _LIMITS.items():
         value = getattr(options, name)
         if not least <= value <= most:

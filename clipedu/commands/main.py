@@ -23,7 +23,7 @@ from clipedu.data.emoji import create_emoji
 from clipedu.data.importing import import_captions
 from clipedu.data.loading import worker_failed
 from clipedu.data.scenes import create_scenes
-from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.encoders import ImageEncoder, TextEncoder, WordAverage
 from clipedu.evaluation import evaluate
 from clipedu.ground.environment import (
     cache_folder,
@@ -145,7 +145,7 @@ def _train(options: argparse.Namespace) -> int:
 def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLIP:
     pretrained = options.pretrained != "none"
     try:
-        image_encoder = ImageEncoder(options.image_encoder, pretrained)
+        image_encoder = ImageEncoder(options.image_encoder, pretrained, deep=options.freeze_image_encoder)
     except PretrainedWeightsUnavailable as error:
         if options.pretrained == "require" or options.freeze_image_encoder:
             raise
@@ -161,10 +161,13 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
                 "frozen random weights learn nothing: --freeze-image-encoder cannot be combined with --pretrained none",
             )
         image_encoder.freeze()
-    text_encoder = TextEncoder(
-        len(tokenizer), num_layers=options.text_layers, dropout=options.dropout, pooling=options.pooling
+    words, dropout = len(tokenizer), options.dropout
+    text_encoder = (
+        TextEncoder(words, num_layers=options.text_layers, dropout=dropout, pooling=options.pooling)
+        if options.text_layers
+        else WordAverage(words, dropout=dropout)
     )
-    return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size)
+    return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size, options.feature_dropout)
 
 
 def _dataset(options: argparse.Namespace, split: str, seed: int = 0) -> ImageTextDataset:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from clipedu.data.pictures import IMAGE_SIZES
-from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.encoders import ImageEncoder, TextEncoder, WordAverage
 from clipedu.ground.errors import CheckpointError
 from clipedu.ground.files import cannot_write, whole_file
 from clipedu.model import CLIP
@@ -19,8 +19,9 @@ from clipedu.tokenizer import SimpleTokenizer
 FORMAT = "clipedu checkpoint 1"
 _REQUIRED = {"architecture": dict, "weights": dict, "vocabulary": dict, "training": dict}
 # What checkpoints of older versions do not say: there was no choice yet.
-_OLDER = {"projection_norm": False}
+_OLDER = {"deep": False, "projection_norm": False}
 _OLDER_TEXT_ENCODER = {"norm_first": True}
+_OLDER_FROZEN_DROPOUT = 0.2
 
 
 def save_checkpoint(
@@ -48,17 +49,20 @@ def save_checkpoint(
 def architecture(model: CLIP) -> dict[str, Any]:
     """What determines a model besides its weights."""
     text = model.text_encoder
+    size = {"vocab_size": text.vocab_size, "hidden_size": text.hidden_size, "dropout": text.dropout}
     return {
         "image_encoder": model.image_encoder.model_name,
+        "deep": model.image_encoder.deep,
         "image_size": model.image_size,
         "frozen": model.image_encoder.frozen,
+        "feature_dropout": model.feature_dropout,
         "shared_embedding_dim": model.shared_embedding_dim,
         "projection_norm": model.projection_norm,
-        "text_encoder": {
-            "vocab_size": text.vocab_size,
-            "hidden_size": text.hidden_size,
+        "text_encoder": size
+        if isinstance(text, WordAverage)
+        else {
+            **size,
             "num_layers": text.num_layers,
-            "dropout": text.dropout,
             "num_heads": text.num_heads,
             "pooling": text.pooling,
             "norm_first": text.norm_first,
@@ -89,9 +93,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     for key, kind in _REQUIRED.items():
         if not isinstance(content.get(key), kind):
             raise damaged(path, f"no {key!r}")
-    described = content["architecture"] = {**_OLDER, **content["architecture"]}
-    if isinstance(described.get("text_encoder"), dict):  # else it is damaged, which `load_model` says
-        described["text_encoder"] = {**_OLDER_TEXT_ENCODER, **described["text_encoder"]}
+    described = content["architecture"]
+    older_dropout = _OLDER_FROZEN_DROPOUT if described.get("frozen") else 0.0
+    described = content["architecture"] = {**_OLDER, "feature_dropout": older_dropout, **described}
+    text_encoder = described.get("text_encoder")
+    if isinstance(text_encoder, dict) and "num_layers" in text_encoder:  # not a WordAverage, nor damaged
+        described["text_encoder"] = {**_OLDER_TEXT_ENCODER, **text_encoder}
     return content
 
 
@@ -133,12 +140,15 @@ def load_weights(model: CLIP, content: Mapping[str, Any], path: Path) -> None:
 def _build(described: Mapping[str, Any]) -> CLIP:
     if described["image_size"] not in IMAGE_SIZES:
         raise ValueError(f"image_size={described['image_size']!r}")
-    image_encoder = ImageEncoder(described["image_encoder"], pretrained=False)
+    image_encoder = ImageEncoder(described["image_encoder"], pretrained=False, deep=described["deep"])
     if described["frozen"]:
         image_encoder.freeze()
-    text_encoder = TextEncoder(**described["text_encoder"])
-    dimension, image_size = described["shared_embedding_dim"], described["image_size"]
-    return CLIP(image_encoder, text_encoder, dimension, image_size, described["projection_norm"])
+    text = described["text_encoder"]
+    text_encoder = TextEncoder(**text) if "num_layers" in text else WordAverage(**text)
+    others = {
+        name: described[name] for name in ("shared_embedding_dim", "image_size", "feature_dropout", "projection_norm")
+    }
+    return CLIP(image_encoder, text_encoder, **others)
 
 
 def damaged(path: str | Path, why: str) -> CheckpointError:
