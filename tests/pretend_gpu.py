@@ -24,7 +24,7 @@ READING = {
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__format__", "__repr__", "__contains__",
     "equal", "allclose", "is_nonzero", "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive",
 }  # fmt: skip
-MAY_MIX = {"_has_compatible_shallow_copy_type", "__deepcopy__", "data", "expand_as", "view_as", "reshape_as"}
+MAY_MIX = {"_has_compatible_shallow_copy_type", "__deepcopy__", "data"}  # they compute nothing
 
 
 class MixedDevices(RuntimeError):
@@ -81,7 +81,7 @@ class PretendGPU(TorchFunctionMode):
             self._refuse(TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first"))
         if first is not None and name in ("pin_memory", "is_pinned"):
             return self._pin(name, first, is_on_gpu)
-        if first is not None and name in ("to", "cuda", "cpu", "type_as", "as_tensor"):
+        if first is not None and name in ("to", "cuda", "cpu", "as_tensor"):
             return self._move(Tensor.to if name == "as_tensor" else func, name, first, *args[1:], **kwargs)
         if first is not None and name in ("__getitem__", "__setitem__", "copy_"):
             self._check_rows(name, first, *args[1:])
@@ -175,7 +175,10 @@ def _real(value: Any) -> Any:
 @contextmanager
 def pretend_gpu() -> Iterator[PretendGPU]:
     """Inside the block, this computer has one GPU, which is what `choose_device()` chooses."""
+    precision = torch.get_float32_matmul_precision()
     with pytest.MonkeyPatch.context() as patch, PretendGPU() as gpu:
+        for setting in ("allow_tf32", "benchmark"):  # what a program sets for a GPU goes with it
+            patch.setattr(torch.backends.cudnn, setting, getattr(torch.backends.cudnn, setting))
         answers = {
             "is_available": True, "is_initialized": True, "device_count": 1, "current_device": 0, "set_device": None,
             "is_bf16_supported": True, "get_device_name": "a pretended GPU", "get_device_capability": (8, 0),
@@ -202,3 +205,4 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         for check in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):  # newer, older
             patch.setattr(torch.optim.Optimizer, check, lambda self: None, raising=False)
         yield gpu
+        torch.set_float32_matmul_precision(precision)

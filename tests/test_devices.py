@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,8 @@ from torch import Tensor, nn
 from traitlets.config import Config
 
 import clipedu
+from benchmarks import gpu as benchmark
+from benchmarks import harness
 from clipedu import (
     CLIP,
     ImageTextDataset,
@@ -135,9 +141,8 @@ def trained(data_dir: Path, frozen: bool = False, **settings: Any) -> tuple[Any,
     return model, tokenizer, train(model, tokenizer, train_set, val_set, replace(CONFIG, **settings), quiet=True)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_training_gives_the_same_numbers(data_dir: Path, frozen: bool, precision: str) -> None:
+@pytest.mark.parametrize(("precision", "frozen"), [("fp32", False), ("fp16", False), ("bf16", True)])
+def test_training_gives_the_same_numbers(data_dir: Path, precision: str, frozen: bool) -> None:
     """Up to rounding, where a GPU computes frozen features in bf16."""
     _, _, on_cpu = trained(data_dir, frozen, precision=precision, device="cpu")
     with pretend_gpu() as gpu:
@@ -162,10 +167,9 @@ def test_what_comes_after_training(data_dir: Path, gpu: PretendGPU) -> None:
     assert len(ImageIndex(model, tokenizer, data_dir / "images").search(texts[0], top=3)) == 3
 
 
-@pytest.mark.parametrize("extra", [(), ("--augment",)])
-def test_command_line(data_dir: Path, tmp_path: Path, gpu: PretendGPU, extra: tuple[str, ...]) -> None:
+def test_command_line(data_dir: Path, tmp_path: Path, gpu: PretendGPU) -> None:
     run_dir = str(tmp_path / "run")
-    assert main([*arguments(data_dir, tmp_path / "run"), *extra]) == 0
+    assert main([*arguments(data_dir, tmp_path / "run"), "--augment"]) == 0
     assert main(["evaluate", "--run-dir", run_dir, "--data-dir", str(data_dir)]) == 0
     assert main(["search", "--run-dir", run_dir, "--images", str(data_dir / "images"), "a red circle"]) == 0
     assert load_model(run_dir)[0].to("cuda").logit_scale.device == GPU
@@ -201,6 +205,24 @@ def test_a_step_never_waits(data_dir: Path, gpu: PretendGPU, precision: str) -> 
     with pytest.raises(Waited), gpu.no_waiting():
         loss.item()
     gpu.refused.clear()
+
+
+@pytest.mark.slow
+def test_the_benchmark(tmp_path: Path, gpu: PretendGPU, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a real GPU, it also compiles, and runs tests/test_gpu.py."""
+    moment = SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 1.0)
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: moment)
+    monkeypatch.setattr(harness, "FOLDER", tmp_path)
+    monkeypatch.setattr(benchmark, "run_tests", lambda: "passed")
+    monkeypatch.delitem(benchmark.ARMS, "bf16, compiled")
+    words = "--pictures 4 --batch-size 2 --image-size 32 --repeats 1"
+    monkeypatch.setattr(sys, "argv", [benchmark.__file__, *words.split()])
+    benchmark.main()
+    results = json.loads((tmp_path / "gpu_a_pretended_gpu.json").read_text())["results"]
+    assert results["tests"] == "passed"
+    assert [(run["arm"], run["pictures"]) for run in results["runs"]] == [
+        *product(benchmark.ARMS, ("held", "streamed"))
+    ]
 
 
 def _without_assertions(source: str) -> str:
