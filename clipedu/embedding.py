@@ -27,6 +27,7 @@ from clipedu.tokenizer import SimpleTokenizer
 
 BATCH_SIZE = 256
 CACHE_LIMIT = 4 * 2**30  # bytes
+FEW = 4  # pictures at once on a CPU: what the network computes then stays in the processor's cache
 
 
 def embed_images(model: CLIP, images: Tensor | Pictures) -> Tensor:
@@ -109,7 +110,7 @@ def _compute_features(
             broken = broken_pictures([paths[index] for index in part]) if skip_broken else {}
             good = [index for index in part if paths[index] not in broken]
             pictures = open_pictures([paths[index] for index in good], image_size)
-            batches = in_order(len(good), 64)
+            batches = in_order(len(good), FEW if device.type == "cpu" else BATCH_SIZE)
             for batch, images in zip(batches, image_batches(pictures, batches), strict=True):
                 features[[good[position] for position in batch]] = encoder(images.to(device)).float().cpu()
             bar.update(len(part))

@@ -290,11 +290,6 @@ def _open_inputs(
 
 def _in_parallel(model: CLIP, config: TrainConfig) -> DistributedDataParallel:
     if config.sync_batch_norm:
-        if model.logit_scale.device.type != "cuda":
-            raise ConfigError(
-                "PyTorch 的 SyncBatchNorm 只能在 GPU 上运行；请去掉 --sync-batch-norm",
-                "PyTorch's SyncBatchNorm runs on GPUs only; drop --sync-batch-norm",
-            )
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(Embeddings(model))
 

@@ -147,15 +147,31 @@ def test_a_run_that_another_process_trains(
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(tmp_path: Path, data_dir: Path) -> None:
-    words = ["train", "--data-dir", str(data_dir), "--run-dir", str(tmp_path / "run"), *SMALL]
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_two_processes_train_together_and_resume(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], is_frozen: bool
+) -> None:
+    """The batch of 9 does not divide by 2 and becomes 8; the second start goes on after epoch 1."""
+    words = ["train", "--data-dir", str(data_dir), "--run-dir", str(tmp_path / "run"), *SMALL, "--batch-size", "9"]
+    if is_frozen:
+        words[words.index("none")] = "require"
+        words += ["--image-encoder", "efficientnet_lite0", "--freeze-image-encoder"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "clipedu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run([*launch, *words], capture_output=True, text=True, env=environment, check=False)
+
+    def start(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*launch, *words, *flags], capture_output=True, text=True, env=environment, check=False)
+
+    result = start()
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("epoch 2/2") == 1, "only one process prints"
+    assert "reduced from 9 to 8" in result.stdout
     history = json.loads((tmp_path / "run/history.json").read_text())
     assert [record["step"] for record in history] == [3, 6]
+    assert "processes" in fails(capsys, *words), "one process would continue with other numbers"
+    assert "resuming after epoch 2" in start().stdout
+    assert "SyncBatchNorm" in start("--sync-batch-norm", "--force-train").stderr
+    assert json.loads((tmp_path / "run/history.json").read_text()) == history
 
 
 def test_a_new_run_starts_from_the_weights_and_vocabulary_of_another(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +153,23 @@ def test_pictures_known_from_another_set_are_not_decoded_again(data_dir: Path, m
     assert torch.equal(features.flip(0)[3:7], some)
     monkeypatch.setattr("clipedu.data.loading.load_pixels", lambda *_: pytest.fail("decoded again"))
     assert torch.equal(frozen_features(encoder, paths[:9], 32), features.flip(0)[:9])
+
+
+def test_two_at_once_compute_features_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = small_model(tokenizer_of(data_dir)).image_encoder
+    paths = ImageTextDataset(data_dir).image_paths()
+    computed: list[int] = []
+
+    def compute(encoder: ImageEncoder, paths: list[Path], *_: Any) -> torch.Tensor:
+        computed.append(len(paths))
+        time.sleep(0.3)
+        return torch.ones(len(paths), encoder.output_dim)
+
+    monkeypatch.setattr("clipedu.embedding._compute_features", compute)
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: frozen_features(encoder, paths, 32), range(3)))
+    assert computed == [40]
+    assert all(torch.equal(result, torch.ones(40, 64)) for result in results)
 
 
 def test_the_cache_forgets_what_was_used_least_recently(

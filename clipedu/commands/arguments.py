@@ -236,6 +236,11 @@ def fill_in_defaults(options: argparse.Namespace) -> TrainConfig:
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.freeze_image_encoder and options.augment:
+        raise ConfigError(
+            "--augment 不能与 --freeze-image-encoder 同用：冻结时，每张图片的特征只算一次",
+            "--augment cannot be combined with --freeze-image-encoder: the features of each picture are computed once",
+        )
     if options.pooling == "cls" and not options.text_layers:
         raise ConfigError(
             "--pooling cls 需要 Transformer：请加上 --text-layers 1",

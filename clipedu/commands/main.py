@@ -216,6 +216,11 @@ def _start_processes(config: TrainConfig) -> None:
     if "WORLD_SIZE" not in os.environ:
         return
     if choose_device(config.device).type != "cuda":
+        if config.sync_batch_norm:
+            raise ConfigError(
+                "PyTorch 的 SyncBatchNorm 只能在 GPU 上运行；请去掉 --sync-batch-norm",
+                "PyTorch's SyncBatchNorm runs on GPUs only; drop --sync-batch-norm",
+            )
         dist.init_process_group("gloo")
         return
     number = int(os.environ["LOCAL_RANK"])
