@@ -143,6 +143,8 @@ class PretendGPU(TorchFunctionMode):
         if name == "copy_":
             rows, value = (), rows
         is_on_gpu, indices = self.has(tensor), list(_tensors(rows))
+        if is_on_gpu and isinstance(rows, list):
+            self.wait("a list of indices", is_upload=True)
         for index in indices:
             if self.has(index) and not is_on_gpu:
                 self._refuse(MixedDevices("indices should be on the CPU, like the indexed tensor"))
@@ -204,5 +206,7 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", group)
         for check in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):  # newer, older
             patch.setattr(torch.optim.Optimizer, check, lambda self: None, raising=False)
-        yield gpu
-        torch.set_float32_matmul_precision(precision)
+        try:
+            yield gpu
+        finally:
+            torch.set_float32_matmul_precision(precision)

@@ -101,6 +101,7 @@ def test_refused(name: str) -> None:
 ALLOWED: dict[str, tuple[Callable[[Tensor, Tensor], Any], str, int, int]] = {
     "a scalar": (lambda gpu, cpu: gpu * cpu[1], "cuda", 0, 0),
     "indices": (lambda gpu, cpu: gpu[cpu.long()], "cuda", 0, 1),
+    "a list": (lambda gpu, cpu: gpu[[0, 1]], "cuda", 0, 1),
     "its own indices": (lambda gpu, cpu: gpu[gpu.long()], "cuda", 0, 0),
     "mask": (lambda gpu, cpu: gpu[gpu > 0], "cuda", 1, 0),
     "copy_": (lambda gpu, cpu: gpu.copy_(cpu), "cuda", 0, 1),
