@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -88,6 +88,11 @@ class CLIP(nn.Module):
         with inference(self):
             return self.encode_texts(input_ids, attention_mask)
 
+    @property
+    def members(self) -> Sequence[CLIP]:
+        """The models that each learn from a loss of their own: this one."""
+        return [self]
+
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
         """Keep the scale within [1, 100]; call this after each optimizer step.
@@ -95,6 +100,42 @@ class CLIP(nn.Module):
         The upper limit is the paper's (section 2.5); a scale below 1 would only flatten the softmax.
         """
         self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+class Ensemble(CLIP):
+    """CLIPs with one image encoder that start from different random numbers: together, they err less than each.
+
+    Their embeddings are put one after the other and scaled to length 1, so that a cosine is the mean of theirs.
+    """
+
+    def __init__(self, members: Sequence[CLIP]) -> None:
+        nn.Module.__init__(self)
+        first = members[0]
+        self.models = nn.ModuleList(members)
+        self.shared_embedding_dim = len(members) * first.shared_embedding_dim
+        self.image_size = first.image_size
+        # What the others share, or what stands for all; not registered a second time.
+        for name in ("image_encoder", "text_encoder", "logit_scale"):
+            object.__setattr__(self, name, getattr(first, name))
+
+    @property
+    def members(self) -> Sequence[CLIP]:
+        """The models that each learn from a loss of their own."""
+        return [model for model in self.models if isinstance(model, CLIP)]
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        features = images if images.ndim == 2 else self.image_encoder(images)
+        return self._together([member.encode_images(features) for member in self.members])
+
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self._together([member.encode_texts(input_ids, attention_mask) for member in self.members])
+
+    def _together(self, embeddings: list[Tensor]) -> Tensor:
+        return torch.cat(embeddings, dim=1) / math.sqrt(len(embeddings))
+
+    def clamp_logit_scale(self) -> None:
+        for member in self.members:
+            member.clamp_logit_scale()
 
 
 @contextmanager

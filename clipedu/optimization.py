@@ -133,7 +133,7 @@ def make_optimizer(model: CLIP, config: TrainConfig) -> Optimizer:
     groups: dict[tuple[float, float], list[Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            lr = config.lr * (config.image_lr_scale if name.startswith("image_encoder.") else 1)
+            lr = config.lr * (config.image_lr_scale if "image_encoder." in name else 1)
             decay = 0.0 if parameter.ndim <= 1 or "position_embedding" in name else config.weight_decay
             groups.setdefault((lr, decay), []).append(parameter)  # logit_scale comes first
     settings = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]

@@ -71,14 +71,13 @@ def train_step(
         input_ids, attention_mask: int64 `[B, T]`, as the tokenizer makes them.
         caption_ids: int64 `[B]`, equal for equal captions; see `contrastive_loss`.
         clip_norm: the gradient's norm is clipped to this.
-        parallel: `Embeddings(model)`, wrapped to train in several processes.
+        parallel: `BatchLoss(model)`, wrapped to train in several processes.
 
     Returns:
         The loss before the step, a scalar without gradient; of several processes, this one's share.
     """
     with torch.autocast(images.device.type, state.precision, enabled=state.precision != torch.float32):
-        embeddings = (parallel or Embeddings(model))(images, input_ids, attention_mask)
-    loss = contrastive_loss(*embeddings, caption_ids=caption_ids, gather=parallel is not None)
+        loss = (parallel or BatchLoss(model))(images, input_ids, attention_mask, caption_ids)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     state.scaler.unscale_(state.optimizer)  # before clipping, so that the norm is the true one
@@ -90,16 +89,26 @@ def train_step(
     return loss.detach()
 
 
-class Embeddings(nn.Module):
-    """All that the loss needs of a CLIP, from `forward`, as DistributedDataParallel demands."""
+class BatchLoss(nn.Module):
+    """A model with its loss, in one `forward`: DistributedDataParallel wants to see all parameters used there."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image and text embeddings `[B, E]`, and the scalar `logit_scale`."""
-        return *self.model(images, input_ids, attention_mask), self.model.logit_scale
+    def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor, caption_ids: Tensor | None) -> Tensor:
+        """The contrastive loss, a scalar: for an ensemble, the mean of its members' losses."""
+        features = images if images.ndim == 2 else self.model.image_encoder(images)
+        several = rank_and_processes()[1] > 1
+        losses = []
+        for member in self.model.members:
+            image_embedding, text_embedding = member(features, input_ids, attention_mask)
+            losses.append(
+                contrastive_loss(
+                    image_embedding, text_embedding, member.logit_scale, caption_ids=caption_ids, gather=several
+                )
+            )
+        return torch.stack(losses).mean()
 
 
 def train(
@@ -205,8 +214,8 @@ def train_epoch(
 ) -> StepRecord:
     """Run one step per batch; returns the record of the last step, with the mean loss of all.
 
-    Reading a loss makes the processor wait for the GPU. There, the losses of READ_EVERY steps are read together, and
-    then passed to the callbacks one by one.
+    Reading a loss makes the processor wait for the GPU. There, unless there are callbacks, the losses of READ_EVERY
+    steps are read together.
 
     Args:
         epoch: counted from 1, for the callbacks and the progress bar.
@@ -217,34 +226,39 @@ def train_epoch(
         TrainingError: a loss is not finite, or the weights at the end are not.
     """
     device = model.logit_scale.device
-    read_every = 1 if device.type == "cpu" else READ_EVERY
+    # With a callback, every step is read, so that it sees the model as it is after the step.
+    read_every = 1 if device.type == "cpu" or (callbacks and parallel is None) else READ_EVERY
     model.train()
-    losses: list[float] = []
+    steps: list[StepRecord] = []
     unread: list[tuple[float, Tensor]] = []  # of each step the learning rate, and the loss with the scale
+
+    def read() -> None:
+        values = _mean_over_processes(torch.stack([pair for _, pair in unread])).tolist()
+        for (lr, _), (loss, scale) in zip(unread, values, strict=True):
+            step = (epoch - 1) * steps_per_epoch + len(steps) + 1
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"第 {step} 步的损失是 {loss}：请降低 --lr 或检查图片；最近的检查点完好",
+                    f"the loss is {loss} at step {step}: lower --lr or check the pictures; the last checkpoint is "
+                    "intact",
+                )
+            steps.append({"epoch": epoch, "step": step, "loss": loss, "lr": lr, "logit_scale": scale})
+            for callback in callbacks:
+                callback.on_step(steps[-1])
+        unread.clear()
+        bar.set_postfix({"Loss": f"{loss:.3f}", "LR": f"{lr:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
+
     # disable=None shows the bar only on a terminal.
     bar = tqdm(batches, f"epoch {epoch}", steps_per_epoch, leave=False, disable=None if show_bar else True)
-    for number, batch in enumerate(bar, 1):
+    for batch in bar:
         lr = state.lr
         images, input_ids, attention_mask, caption_ids = (tensor.to(device, non_blocking=True) for tensor in batch)
         loss = train_step(model, state, images, input_ids, attention_mask, caption_ids, clip_norm, parallel)
         unread.append((lr, torch.stack([loss, model.logit_scale.detach().exp()])))
-        if len(unread) < read_every and number < steps_per_epoch:
-            continue
-        values = _mean_over_processes(torch.stack([pair for _, pair in unread])).tolist()
-        for (rate, _), (value, scale) in zip(unread, values, strict=True):
-            step = (epoch - 1) * steps_per_epoch + len(losses) + 1
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"第 {step} 步的损失是 {value}：请降低 --lr 或检查图片；最近的检查点完好",
-                    f"the loss is {value} at step {step}: lower --lr or check the pictures; the last checkpoint is "
-                    "intact",
-                )
-            losses.append(value)
-            record: StepRecord = {"epoch": epoch, "step": step, "loss": value, "lr": rate, "logit_scale": scale}
-            for callback in callbacks:
-                callback.on_step(record)
-        unread.clear()
-        bar.set_postfix({"Loss": f"{value:.3f}", "LR": f"{rate:.1e}", "Scale": f"{scale:.1f}"}, refresh=False)
+        if len(unread) == read_every:
+            read()
+    if unread:
+        read()
     # A gradient that is not finite in the last step of an epoch does not show in any of its losses.
     if not torch.stack([value.isfinite().all() for value in model.state_dict().values()]).all():
         raise TrainingError(
@@ -252,7 +266,7 @@ def train_epoch(
             f"NaN or infinity in the weights after epoch {epoch}: lower --lr or check the pictures; "
             "the last checkpoint is intact",
         )
-    return {**record, "loss": sum(losses) / len(losses)}
+    return {**steps[-1], "loss": sum(step["loss"] for step in steps) / len(steps)}
 
 
 def fitting_batch_size(pairs: int, wanted: int, processes: int = 1) -> int:
@@ -291,7 +305,7 @@ def _open_inputs(
 def _in_parallel(model: CLIP, config: TrainConfig) -> DistributedDataParallel:
     if config.sync_batch_norm:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(Embeddings(model))
+    return DistributedDataParallel(BatchLoss(model))
 
 
 def _mean_over_processes(values: Tensor) -> Tensor:

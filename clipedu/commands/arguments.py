@@ -15,17 +15,17 @@ from clipedu.optimization import PRECISIONS, TrainConfig
 # batches pay off; only the text side and the projections learn, which overfit sooner, so more dropout and decay.
 MODEL_DEFAULTS = {
     **{"image_encoder": "resnet18", "pretrained": "auto", "embedding_dim": 256},
-    **{"vocab_size": 5000, "text_layers": 1, "pooling": "mean", "dropout": 0.1, "feature_dropout": 0.0},
+    **{"vocab_size": 5000, "text_layers": 1, "pooling": "mean", "dropout": 0.1, "feature_dropout": 0.0, "members": 1},
 }
 DEFAULTS = {**asdict(TrainConfig()), **MODEL_DEFAULTS}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
     **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "image_size": 256},
-    **{"text_layers": 0, "dropout": 0.2, "feature_dropout": 0.4},
+    **{"text_layers": 0, "dropout": 0.2, "feature_dropout": 0.4, "members": 2},
 }
 _LIMITS = {
     **{"embedding_dim": (1, 16_384), "text_layers": (0, 96), "vocab_size": (5, 10**7)},
-    **{"dropout": (0, 0.99), "feature_dropout": (0, 0.99)},
+    **{"dropout": (0, 0.99), "feature_dropout": (0, 0.99), "members": (1, 100)},
 }
 _HELP = {
     "data_dir": "含 dataset.json 的文件夹 | folder with dataset.json (default: sample_data)",
@@ -41,6 +41,8 @@ _HELP = {
     "the words instead, each with its own weight",
     "dropout": "文本编码器的 dropout | dropout in the text encoder",
     "feature_dropout": "图像特征的 dropout | dropout of the image features",
+    "members": "一起训练几个模型，共用图像编码器，结果取平均 | how many models to train on one image encoder, to be "
+    "averaged",
     "epochs": "训练图片过几遍 | passes over the training pictures",
     "batch_size": "每步用多少对图文 | pairs per step",
     "lr": "峰值学习率 | peak learning rate",
@@ -120,13 +122,8 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
         help="不训练图像编码器 | do not train the image encoder",
     )
     sub.add_argument("--pooling", choices=POOLINGS, help=_HELP["pooling"])
-    model_flags = {
-        "embedding_dim": int,
-        "vocab_size": int,
-        "text_layers": int,
-        "dropout": float,
-        "feature_dropout": float,
-    }
+    model_flags: dict[str, type] = dict.fromkeys(("embedding_dim", "vocab_size", "text_layers", "members"), int)
+    model_flags |= dict.fromkeys(("dropout", "feature_dropout"), float)
     for name, kind in {**get_type_hints(TrainConfig), **model_flags}.items():
         # The default is filled in later, once it is known whether the encoder is frozen.
         default, frozen = DEFAULTS[name], FROZEN_DEFAULTS[name]

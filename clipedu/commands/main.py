@@ -41,7 +41,7 @@ from clipedu.ground.errors import (
     PretrainedWeightsUnavailable,
 )
 from clipedu.ground.files import check_writable, whole_file
-from clipedu.model import CLIP
+from clipedu.model import CLIP, Ensemble
 from clipedu.optimization import TrainConfig
 from clipedu.runs.checkpoint import load_model
 from clipedu.runs.folder import checkpoint_folder, clear_run, find_checkpoint, newest_epoch
@@ -161,13 +161,17 @@ def _build_model(options: argparse.Namespace, tokenizer: SimpleTokenizer) -> CLI
                 "frozen random weights learn nothing: --freeze-image-encoder cannot be combined with --pretrained none",
             )
         image_encoder.freeze()
-    words, dropout = len(tokenizer), options.dropout
-    text_encoder = (
-        TextEncoder(words, num_layers=options.text_layers, dropout=dropout, pooling=options.pooling)
-        if options.text_layers
-        else WordAverage(words, dropout=dropout)
-    )
-    return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size, options.feature_dropout)
+
+    def member() -> CLIP:
+        words, dropout = len(tokenizer), options.dropout
+        text_encoder = (
+            TextEncoder(words, num_layers=options.text_layers, dropout=dropout, pooling=options.pooling)
+            if options.text_layers
+            else WordAverage(words, dropout=dropout)
+        )
+        return CLIP(image_encoder, text_encoder, options.embedding_dim, options.image_size, options.feature_dropout)
+
+    return member() if options.members == 1 else Ensemble([member() for _ in range(options.members)])
 
 
 def _dataset(options: argparse.Namespace, split: str, seed: int = 0) -> ImageTextDataset:

@@ -12,14 +12,14 @@ from clipedu.data.pictures import IMAGE_SIZES
 from clipedu.encoders import ImageEncoder, TextEncoder, WordAverage
 from clipedu.ground.errors import CheckpointError
 from clipedu.ground.files import cannot_write, whole_file
-from clipedu.model import CLIP
+from clipedu.model import CLIP, Ensemble
 from clipedu.runs.folder import find_checkpoint
 from clipedu.tokenizer import SimpleTokenizer
 
 FORMAT = "clipedu checkpoint 1"
 _REQUIRED = {"architecture": dict, "weights": dict, "vocabulary": dict, "training": dict}
 # What checkpoints of older versions do not say: there was no choice yet.
-_OLDER = {"deep": False, "projection_norm": False}
+_OLDER = {"members": 1, "deep": False, "projection_norm": False}
 _OLDER_TEXT_ENCODER = {"norm_first": True}
 _OLDER_FROZEN_DROPOUT = 0.2
 
@@ -48,12 +48,15 @@ def save_checkpoint(
 
 def architecture(model: CLIP) -> dict[str, Any]:
     """What determines a model besides its weights."""
+    image_size, members = model.image_size, len(model.members)
+    model = model.members[0]
     text = model.text_encoder
     size = {"vocab_size": text.vocab_size, "hidden_size": text.hidden_size, "dropout": text.dropout}
     return {
+        "members": members,
         "image_encoder": model.image_encoder.model_name,
         "deep": model.image_encoder.deep,
-        "image_size": model.image_size,
+        "image_size": image_size,
         "frozen": model.image_encoder.frozen,
         "feature_dropout": model.feature_dropout,
         "shared_embedding_dim": model.shared_embedding_dim,
@@ -143,12 +146,15 @@ def _build(described: Mapping[str, Any]) -> CLIP:
     image_encoder = ImageEncoder(described["image_encoder"], pretrained=False, deep=described["deep"])
     if described["frozen"]:
         image_encoder.freeze()
-    text = described["text_encoder"]
-    text_encoder = TextEncoder(**text) if "num_layers" in text else WordAverage(**text)
-    others = {
-        name: described[name] for name in ("shared_embedding_dim", "image_size", "feature_dropout", "projection_norm")
-    }
-    return CLIP(image_encoder, text_encoder, **others)
+    names = "shared_embedding_dim", "image_size", "feature_dropout", "projection_norm"
+    others = {name: described[name] for name in names}
+
+    def member() -> CLIP:
+        text = described["text_encoder"]
+        text_encoder = TextEncoder(**text) if "num_layers" in text else WordAverage(**text)
+        return CLIP(image_encoder, text_encoder, **others)
+
+    return member() if described["members"] == 1 else Ensemble([member() for _ in range(described["members"])])
 
 
 def damaged(path: str | Path, why: str) -> CheckpointError:
