@@ -21,7 +21,7 @@ DEFAULTS = {**asdict(TrainConfig()), **MODEL_DEFAULTS}
 FROZEN_DEFAULTS = {
     **DEFAULTS,
     **{"epochs": 25, "batch_size": 256, "lr": 1e-3, "weight_decay": 0.2, "embedding_dim": 512, "image_size": 256},
-    **{"text_layers": 0, "dropout": 0.2, "feature_dropout": 0.4, "members": 2},
+    **{"text_layers": 0, "dropout": 0.2, "feature_dropout": 0.4, "members": 4},
 }
 _LIMITS = {
     **{"embedding_dim": (1, 16_384), "text_layers": (0, 96), "vocab_size": (5, 10**7)},
