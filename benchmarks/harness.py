@@ -62,7 +62,9 @@ def small_model(
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=dropout, pooling="mean")
     image_encoder = ImageEncoder(network, pretrained)
-    return CLIP(image_encoder.freeze() if frozen else image_encoder, text_encoder), tokenizer
+    if frozen:
+        image_encoder.freeze()
+    return CLIP(image_encoder, text_encoder, feature_dropout=0.2 if frozen else 0.0), tokenizer
 
 
 def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:

@@ -31,7 +31,7 @@ from benchmarks import (
     steps,
     time_to_recall,
 )
-from clipedu import ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss
+from clipedu import ImageTextDataset, TrainConfig, contrastive_loss
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
 pytestmark = pytest.mark.slow
@@ -148,13 +148,11 @@ def test_time_to_recall(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [point["step"] for point in missed["curve"]] == [1, 2]
 
 
-def test_flickr8k(run: Run, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On drawn scenes: two members in both languages, and each step of the recipe."""
-    options = ["--data-dir", few, "--run-dir", tmp_path / "run", "--language", "both", "--image-size", 64, "--seeds", 0]
-    (result,) = run(flickr8k, *options, 1, "--epochs", 2)["runs"]
-    assert set(result["scores"]) == set(result["first member"]) == {"en", "zh"}
-    assert len(torch.load(tmp_path / "run/members.pt", weights_only=True)["weights"]) == 2
-    monkeypatch.setattr(flickr8k, "CHANGES", {label: replace(r, epochs=1) for label, r in flickr8k.CHANGES.items()})
+def test_flickr8k(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On drawn scenes: two seeds in both languages, and each step of the recipe."""
+    options = ["--data-dir", few, "--language", "both", "--image-size", 64, "--epochs", 1, "--seeds", 0]
+    runs = run(flickr8k, *options, 1)["runs"]
+    assert [(result["seed"], set(result["scores"])) for result in runs] == [(0, {"en", "zh"}), (1, {"en", "zh"})]
     assert [step["label"] for step in run(flickr8k, *options, "--changes")["runs"]] == list(flickr8k.CHANGES)
 
 
@@ -245,20 +243,3 @@ def test_recall_by_hand() -> None:
     assert search_scale.recall(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[2, 9], [4, 3]])) == 0.75
     scores = {"i2t_R@1": 0.302, "i2t_R@5": 0.627, "i2t_R@10": 0.7364}
     assert page.recalls(scores, "i2t") == "30.2/62.7/73.6"
-
-
-def test_folded_batch_norms_change_nothing() -> None:
-    pictures = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    plain, deep = ImageEncoder("efficientnet_lite0").freeze(), flickr8k.DeepFeatures(mirrored=True)
-    with torch.no_grad():
-        torch.testing.assert_close(deep(pictures)[:, :1280], plain(pictures.flip(-1)), rtol=1e-3, atol=1e-4)
-
-
-def test_equal_captions_of_other_photos_are_hits() -> None:
-    """Photos 0 and 1 both have caption A; photo 0 ranks photo 1's A first, which then counts as right."""
-    similarity = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.4], [0.0, 0.1, 0.8]])
-    text_to_image, meaning = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])  # captions A, A, B
-    scores = flickr8k.recall_of_equal(similarity, text_to_image, meaning)
-    assert scores["i2t_R@1"] == pytest.approx(2 / 3)  # photo 1 ranks B first
-    assert scores["t2i_R@1"] == 1
-    assert flickr8k.recall_of_equal(torch.ones(3, 3), text_to_image, meaning)["i2t_R@1"] == 0
