@@ -67,7 +67,7 @@ def train_step(
     Args:
         model: in training mode; its weights are changed.
         state: optimizer, schedule and scaler, also changed; and the precision of the forward pass.
-        images: uint8 `[B, 3, S, S]`, or features `[B, ...]`; on the model's device, like all tensors here.
+        images: uint8 `[B, 3, S, S]`, or features `[B, D]`; on the model's device, like all tensors here.
         input_ids, attention_mask: int64 `[B, T]`, as the tokenizer makes them.
         caption_ids: int64 `[B]`, equal for equal captions; see `contrastive_loss`.
         clip_norm: the gradient's norm is clipped to this.

@@ -1,5 +1,6 @@
 """Encoders and CLIP: shapes, norms, padding, freezing, modes, gradients, parity with transformers."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from clipedu import (
     load_model,
     save_checkpoint,
 )
+from clipedu.encoders import WordAverage
+from clipedu.model import Ensemble
 from clipedu.runs.checkpoint import architecture
 
 
@@ -238,12 +241,94 @@ def test_the_notes_model_is_a_configuration_of_ours(note: NoteCLIP, tmp_path: Pa
             torch.testing.assert_close(model.get_text_features(*tokens), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_a_checkpoint_from_before_these_choices_means_our_own_model(model: CLIP, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_checkpoint_from_before_these_choices_means_our_own_model(
+    model: CLIP, tmp_path: Path, is_frozen: bool
+) -> None:
+    if is_frozen:
+        model.image_encoder.freeze()
+        model.feature_dropout = 0.2  # what every frozen encoder had
     save_checkpoint(tmp_path / "new.pt", model, SimpleTokenizer())
     content = load_checkpoint(tmp_path / "new.pt")
-    del content["architecture"]["projection_norm"], content["architecture"]["text_encoder"]["norm_first"]
+    for name in ("projection_norm", "feature_dropout", "deep", "members"):
+        del content["architecture"][name]
+    del content["architecture"]["text_encoder"]["norm_first"]
     torch.save(content, tmp_path / "old.pt")
     loaded, _ = load_model(tmp_path / "old.pt")
     assert loaded.state_dict().keys() == model.state_dict().keys()
     # `resume` compares these two:
     assert load_checkpoint(tmp_path / "old.pt")["architecture"] == architecture(model)
+
+
+# ------------------------------------------------------------------------------------------- a frozen encoder's friends
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet18", 128 + 256 + 2 * 512), ("efficientnet_lite0", 704 + 2 * 1280)])
+def test_deep_features(name: str, width: int) -> None:
+    """They contain the network's own features, averaged over both views, and a mirrored picture has the same ones."""
+    deep, plain = (
+        ImageEncoder(name, pretrained=False, deep=True).freeze(),
+        ImageEncoder(name, pretrained=False).freeze(),
+    )
+    plain.load_state_dict(deep.state_dict())
+    pictures = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        features = deep(pictures)
+        own = (plain(pictures) + plain(pictures.flip(-1))) / 2
+        torch.testing.assert_close(deep(pictures.flip(-1)), features)
+    assert features.shape == (3, width) == (3, deep.output_dim)
+    own_width = plain.output_dim
+    torch.testing.assert_close(features[:, width - 2 * own_width : width - own_width], own, rtol=1e-4, atol=1e-5)
+    assert (features[:, -own_width:] >= own - 1e-5).all(), "a maximum is never below the average"
+
+
+def test_deep_features_are_standardised_as_in_training() -> None:
+    clip = CLIP(ImageEncoder("tiny", pretrained=False, deep=True), WordAverage(9, 8), 4)
+    features = torch.randn(500, clip.image_encoder.output_dim) * 30 + 7
+    clip.train()
+    for part in features.split(50) * 3:
+        clip.encode_images(part)
+    clip.eval()
+    standardised = clip.feature_norm(features)
+    torch.testing.assert_close(standardised.mean(dim=0), torch.zeros(144), atol=0.1, rtol=0)
+    torch.testing.assert_close(standardised.std(dim=0), torch.ones(144), atol=0.1, rtol=0)
+    assert not list(clip.feature_norm.parameters()), "nothing about it is learned"
+
+
+def test_a_word_average_by_hand() -> None:
+    encoder = WordAverage(10, 4, dropout=0.0)
+    nn.init.normal_(encoder.token_weight.weight)
+    ids, mask = (
+        torch.tensor([[5, 7, 5, 0], [7, 5, 5, 0], [3, 0, 0, 0]]),
+        torch.tensor([[1, 1, 1, 0]] * 2 + [[1, 0, 0, 0]]),
+    )
+    weight = encoder.token_weight.weight[:, 0].exp()
+    words = encoder.token_embedding.weight
+    average = (2 * weight[5] * words[5] + weight[7] * words[7]) / (2 * weight[5] + weight[7])
+    found = encoder(ids, mask)
+    torch.testing.assert_close(found[0], encoder.norm(average))
+    torch.testing.assert_close(found[1], found[0])  # the order does not matter
+    torch.testing.assert_close(found[2], encoder.norm(words[3]))
+    torch.testing.assert_close(encoder(ids[:, :3], mask[:, :3]), found)  # nor does padding
+
+
+def test_an_ensembles_cosines_are_the_mean_of_its_members(tmp_path: Path) -> None:
+    encoder = ImageEncoder("tiny", pretrained=False, deep=True).freeze()
+    members = [CLIP(encoder, WordAverage(50, 8), 16, image_size=32, feature_dropout=0.3) for _ in range(3)]
+    together = Ensemble(members).eval()
+    pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    tokens = text_batch([4, 9, 6], width=9)
+    images, texts = together.get_image_features(pictures), together.get_text_features(*tokens)
+    assert (images.shape, texts.shape) == ((5, 48), (3, 48))
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(5))
+    alone = [compute_similarity(m.get_image_features(pictures), m.get_text_features(*tokens)) for m in members]
+    torch.testing.assert_close(images @ texts.T, torch.stack(alone).mean(dim=0))
+    save_checkpoint(tmp_path / "model.pt", together, SimpleTokenizer())
+    loaded, _ = load_model(tmp_path / "model.pt")
+    assert architecture(loaded) == architecture(together)
+    assert len({id(member.image_encoder) for member in loaded.members}) == 1
+    torch.testing.assert_close(loaded.get_image_features(pictures), images)
+    torch.testing.assert_close(loaded.get_text_features(*tokens), texts)
+    loaded.members[2].logit_scale.data.fill_(9.0)
+    loaded.clamp_logit_scale()
+    assert loaded.members[2].logit_scale.item() == pytest.approx(math.log(100))

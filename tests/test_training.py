@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from clipedu import (
     CLIP,
     Callback,
+    ImageEncoder,
     ImageTextDataset,
     SimpleTokenizer,
     TextEncoder,
@@ -30,7 +32,9 @@ from clipedu import (
 from clipedu.data.augmentation import augmentation
 from clipedu.data.loading import image_batches
 from clipedu.embedding import embed_images, embed_texts, model_inputs
+from clipedu.encoders import WordAverage
 from clipedu.ground.errors import CheckpointError, ClipEduError, ConfigError, DatasetError, TrainingError
+from clipedu.model import Ensemble
 from clipedu.optimization import OptimizationState, choose_precision, make_optimizer, make_scheduler
 from clipedu.runs.folder import clear_run, find_checkpoint, newest_epoch
 from clipedu.runs.history import EpochRecord, StepRecord
@@ -376,6 +380,34 @@ def test_frozen_features_train_the_rest_only(data_dir: Path) -> None:
     for name, value in model.state_dict().items():
         frozen = name.startswith("image_encoder")
         assert torch.equal(value, before[name]) == frozen or name.endswith("embedding.weight"), name
+
+
+def test_members_learn_as_they_would_alone_and_resume(data_dir: Path, tmp_path: Path) -> None:
+    """Each member's weights depend on its own loss alone; without dropout, they are those of a model trained alone."""
+    tokenizer = tokenizer_of(data_dir)
+    config = replace(QUICK, clip_norm=1e6)
+
+    def member(seed: int) -> CLIP:
+        torch.manual_seed(0)
+        encoder = ImageEncoder("tiny", pretrained=False, deep=True).freeze()
+        torch.manual_seed(seed)
+        return CLIP(encoder, WordAverage(len(tokenizer), 16, dropout=0.0), 16, image_size=32)
+
+    def trained(model: CLIP, run_dir: Path | None = None, callbacks: Sequence[Callback] = ()) -> CLIP:
+        train(model, tokenizer, ImageTextDataset(data_dir, "train"), None, config, run_dir, callbacks, quiet=True)
+        return model
+
+    alone = [trained(member(seed)) for seed in (1, 2)]
+    together = trained(Ensemble([member(1), member(2)]), tmp_path / "whole")
+    for expected, found in zip(alone, together.members, strict=True):
+        for (name, a), b in zip(expected.state_dict().items(), found.state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b, msg=name, rtol=1e-3, atol=1e-5)
+    with pytest.raises(Stop):
+        trained(Ensemble([member(1), member(2)]), tmp_path / "cut", [raise_at(5, Stop)])
+    resumed = trained(Ensemble([member(1), member(2)]), tmp_path / "cut")
+    assert same_weights(together, resumed)
+    with pytest.raises(CheckpointError, match="members 2 -> 1"):
+        trained(member(1), tmp_path / "cut")
 
 
 # ------------------------------------------------------------------------------------------- parts

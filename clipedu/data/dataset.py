@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """B pairs for one training step.
 
     Attributes:
-        images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, ...]`.
+        images: uint8 `[B, 3, S, S]`, or a frozen encoder's features, float32 `[B, D]`.
         input_ids: int64 `[B, T]`, a caption for each picture, padded to the longest of them.
         attention_mask: int64 `[B, T]`, 1 for tokens and 0 for padding.
         caption_ids: int64 `[B]`, equal for equal captions; see `caption_ids`.
@@ -214,7 +214,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         """The pairs of one epoch in a new random order, in full batches; those left over come up in another epoch.
 
         Args:
-            images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, ...]`.
+            images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.
             captions: `self.tokenized(tokenizer, device)`.
             batch_size: over all processes together, a multiple of `processes`; `rank` gets its share of each batch.
             epoch: determines the order together with `seed`, and the captions together with the dataset's own seed.

@@ -142,7 +142,7 @@ def open_pictures(paths: Sequence[Path], size: int, workers: int | None = None) 
 
 
 def image_batches(pictures: Tensor | Pictures, batches: list[list[int]], epoch: int = 0) -> Iterator[Tensor]:
-    """The pictures `[B, 3, S, S]` (or features `[B, ...]`) of each batch of indices, in that order.
+    """The pictures `[B, 3, S, S]` (or features `[B, D]`) of each batch of indices, in that order.
 
     Raises:
         DatasetError: the damaged pictures of a batch in one report.
