@@ -21,9 +21,9 @@ from torch import nn
 from benchmarks.harness import read_options, write_result
 from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, TextEncoder, TrainConfig, evaluate, train
 from clipedu.commands.arguments import FROZEN_DEFAULTS
-from clipedu.embedding import frozen_features
 from clipedu.encoders import WordAverage
 from clipedu.model import Ensemble
+from clipedu.runs.features import frozen_features
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from clipedu.data.pictures import find_pictures
 from clipedu.data.records import BROKEN
-from clipedu.embedding import embed_images, embed_texts, frozen_features
+from clipedu.embedding import embed_images, embed_texts
 from clipedu.ground.errors import DatasetError
 from clipedu.model import CLIP
+from clipedu.runs.features import frozen_features
 from clipedu.tokenizer import SimpleTokenizer
 
 

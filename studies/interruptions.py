@@ -41,9 +41,9 @@ from PIL import Image
 
 from clipedu import ImageEncoder, load_checkpoint
 from clipedu.commands.main import INTERRUPTED, USER_ERROR, main
-from clipedu.embedding import frozen_features
 from clipedu.ground.errors import ClipEduError
 from clipedu.ground.files import whole_file
+from clipedu.runs.features import frozen_features
 from studies.report import RESULTS, write_result
 from tests.conftest import draw_dataset
 
@@ -122,7 +122,7 @@ def tasks(root: Path) -> dict[str, Task]:
         made_up = torch.arange(400.0 * len(pictures) * encoder.output_dim).view(-1, encoder.output_dim)
         with (
             patch.dict(os.environ, {"CLIPEDU_CACHE": str(folder / "cache")}),
-            patch("clipedu.embedding._compute_features", lambda *_: made_up),
+            patch("clipedu.runs.features._compute_features", lambda *_: made_up),
         ):
             frozen_features(encoder, pictures * 400, 16)
         return 0

@@ -99,7 +99,7 @@ def test_frozen_features_are_computed_once(
     assert main(frozen) == 0
     files = sorted((tmp_path / "cache").glob("*.npz"))
     assert len(files) == 3  # train, val, test
-    monkeypatch.setattr("clipedu.embedding._compute_features", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("clipedu.runs.features._compute_features", lambda *_: pytest.fail("computed again"))
     frozen[frozen.index(str(tmp_path / "one"))] = str(tmp_path / "two")
     assert main(frozen) == 0
     weights = [load_checkpoint(tmp_path / run / "checkpoints/final_model.pt")["weights"] for run in ("one", "two")]

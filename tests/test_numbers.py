@@ -20,9 +20,10 @@ from torch import Tensor
 from clipedu import CLIP, Callback, ImageEncoder, ImageTextDataset, TrainConfig, contrastive_loss, load_model, train
 from clipedu.data.pictures import IMAGE_SIZES, find_pictures, load_pixels
 from clipedu.data.records import write_records
-from clipedu.embedding import embed_images, frozen_features
+from clipedu.embedding import embed_images
 from clipedu.ground.errors import DatasetError, TrainingError
 from clipedu.model import MAX_LOGIT_SCALE
+from clipedu.runs.features import frozen_features
 from clipedu.runs.history import StepRecord
 from clipedu.search import ImageIndex
 from clipedu.training import fitting_batch_size
@@ -165,7 +166,7 @@ def test_two_at_once_compute_features_once(data_dir: Path, monkeypatch: pytest.M
         time.sleep(0.3)
         return torch.ones(len(paths), encoder.output_dim)
 
-    monkeypatch.setattr("clipedu.embedding._compute_features", compute)
+    monkeypatch.setattr("clipedu.runs.features._compute_features", compute)
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: frozen_features(encoder, paths, 32), range(3)))
     assert computed == [40]
@@ -186,13 +187,13 @@ def test_the_cache_forgets_what_was_used_least_recently(
         before = files()
         frozen_features(encoder, paths, size)
         made += files() - before
-        monkeypatch.setattr("clipedu.embedding.CACHE_LIMIT", 3.5 * made[0].stat().st_size)  # three of these files
+        monkeypatch.setattr("clipedu.runs.features.CACHE_LIMIT", 3.5 * made[0].stat().st_size)  # three of these files
         os.utime(made[-1], (size, size))  # seconds since 1970
     frozen_features(encoder, paths, 32)  # used again
     frozen_features(encoder, paths, 56)
     assert made[0] in files()
     assert made[1] not in files()
-    monkeypatch.setattr("clipedu.embedding.DECODING", 2)
+    monkeypatch.setattr("clipedu.runs.features.DECODING", 2)
     before = files()
     frozen_features(encoder, paths, 32)
     assert files() - before, "another way of decoding has features of its own"
