@@ -182,7 +182,7 @@ def test_augmented_training_resumes_bit_for_bit(data_dir: Path, tmp_path: Path) 
 def test_a_transform_with_a_wrong_result_is_named(data_dir: Path, tmp_path: Path, result: Any) -> None:
     tokenizer = tokenizer_of(data_dir)
     train_set = ImageTextDataset(data_dir, "train", transform=lambda _: result)
-    with pytest.raises(DatasetError, match=r"transform.*\[3, 32, 32\]"):
+    with pytest.raises(DatasetError, match=r"^transform 把 \S+ 变成了 .*\[3, 32, 32\] [^\n]*$"):
         train(small_model(tokenizer), tokenizer, train_set, config=QUICK, run_dir=tmp_path / "run")
 
 

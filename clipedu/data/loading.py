@@ -23,6 +23,10 @@ MAX_WORKERS = 8
 Transform = Callable[[Image.Image], Any]
 
 
+class _WrongTransform(DatasetError):
+    """Not a fault of the picture: the same for all of them."""
+
+
 class _Decoded(Dataset["Tensor | DatasetError"]):
     """Pictures of one size; an error is an item as well, since raised in a worker it would become a traceback."""
 
@@ -49,7 +53,7 @@ class _Decoded(Dataset["Tensor | DatasetError"]):
         if isinstance(result, Tensor) and result.shape == shape and result.dtype in (torch.uint8, torch.float32):
             return result
         found = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-        raise DatasetError(
+        raise _WrongTransform(
             f"transform 把 {path} 变成了 {found}；应为 {list(shape)} 的张量，uint8 或（已归一化的）float32",
             f"the transform made {found} of {path}; it must return a tensor {list(shape)}, uint8 or (already "
             "normalized) float32",
@@ -111,9 +115,10 @@ def worker_failed(error: Exception) -> ClipEduError:
 def _stack(pictures: Sequence[Tensor | DatasetError]) -> NDArray[Any] | DatasetError:
     """A batch `[B, 3, S, S]`, as an array: arrays reach the main process through a pipe, tensors in shared memory, of
     which a container has little."""
-    faults = [str(picture) for picture in pictures if isinstance(picture, DatasetError)]
+    faults = [picture for picture in pictures if isinstance(picture, DatasetError)]
     if faults:
-        return fault_report(Path("images"), faults)
+        is_transform = isinstance(faults[0], _WrongTransform)
+        return faults[0] if is_transform else fault_report(Path("images"), [str(fault) for fault in faults])
     return np.stack([picture.numpy() for picture in pictures if isinstance(picture, Tensor)])
 
 

@@ -1,1 +1,1 @@
-"""What is saved of a training run: checkpoints, folder and history, and how an interrupted run resumes."""
+"""What is kept on disk: checkpoints, folder and history of a run, how it resumes, and a frozen encoder's features."""
