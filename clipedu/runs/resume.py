@@ -20,6 +20,8 @@ from clipedu.runs.folder import checkpoint_folder, newest_epoch, publish
 from clipedu.runs.history import EpochRecord, score
 from clipedu.tokenizer import SimpleTokenizer
 
+_OLDER_CONFIG = {"augment": False, "sync_batch_norm": False}  # what older checkpoints do not say
+
 
 def run_identity(
     tokenizer: SimpleTokenizer,
@@ -31,16 +33,12 @@ def run_identity(
     """What must be equal, besides the architecture, for a run to resume: what decides its numbers."""
     vocabulary = " ".join(tokenizer.id_to_token).encode(errors="surrogatepass")
     return {
-        "config": _settings(config),
+        "config": {name: value for name, value in asdict(config).items() if name != "device"},
         "precision": str(state.precision),
         "processes": processes,
         "vocabulary": hashlib.sha256(vocabulary).hexdigest(),
         "data": train_set.fingerprint(),
     }
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    return {name: value for name, value in asdict(config).items() if name != "device"}
 
 
 def save_epoch(
@@ -72,10 +70,10 @@ def resume(
         return []
     content = load_checkpoint(path)
     training = content["training"]
-    # Older checkpoints do not say which precision "auto" became, nor have settings that did not exist then.
+    # Older checkpoints do not say which precision "auto" became.
     found = {"precision": identity["precision"], **training, "architecture": content["architecture"]}
     if isinstance(found.get("config"), dict):
-        found["config"] = {**_settings(TrainConfig()), **found["config"]}
+        found["config"] = {**_OLDER_CONFIG, **found["config"]}
     for name, wanted in {**identity, "architecture": architecture(model)}.items():
         if found.get(name) != wanted:
             _refuse(path, name, ", ".join(_differences(found.get(name), wanted)))
