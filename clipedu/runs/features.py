@@ -125,9 +125,8 @@ def _content(file: Path, output_dim: int) -> tuple[list[str], Tensor]:
 
 def _is_usable(features: Tensor, skip_broken: bool) -> Tensor:
     """For each picture: are its features finite, or all NaN where a broken picture may be skipped?"""
-    flat = features.flatten(1)
-    is_finite = flat.isfinite().all(dim=1)
-    return is_finite | flat.isnan().all(dim=1) if skip_broken else is_finite
+    is_finite = features.isfinite().all(dim=1)
+    return is_finite | features.isnan().all(dim=1) if skip_broken else is_finite
 
 
 @contextmanager
