@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -266,7 +265,5 @@ def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gp
                 failed.append(f"{path.name}, {where}: {gpu.refused}")
                 gpu.refused.clear()
     finally:
-        shell.reset(new_session=False)  # a lesson's models and pictures take gigabytes
         InteractiveShell.clear_instance()
-        gc.collect()
     assert not failed, "\n".join(failed)
