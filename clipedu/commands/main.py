@@ -122,7 +122,7 @@ def _train(options: argparse.Namespace) -> int:
     device = choose_device(config.device)
     if device.type == "cuda":
         use_fast_arithmetic()
-        say("TF32, cuDNN benchmark: 更快，但两次结果不会逐位相同 | faster, but not the same bit for bit each time")
+        say("TF32, cuDNN benchmark: 为了速度，每次结果的末几位会不同 | for speed; the last bits of a result vary")
     say(
         f"{device}  {len(train_set)} pairs  {len(tokenizer)} tokens  "
         f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} trainable parameters"

@@ -62,7 +62,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def use_fast_arithmetic() -> None:
     """Let NVIDIA GPUs multiply float32 numbers as TF32, and cuDNN try out which convolution is the fastest.
 
-    Both are much faster for pictures of one size; results are then no longer the same bit for bit each time.
+    Both give up exactness for speed: results are then no longer the same bit for bit each time.
     """
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
