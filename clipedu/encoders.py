@@ -187,9 +187,9 @@ class TextEncoder(nn.Module):
         dropout: fraction of activations dropped in training.
         num_heads: attention heads of each block.
         pooling: `cls` takes the output at `[CLS]`, the first position; `mean` averages over the tokens without the
-            padding and learns faster on small data.
+            padding; on small data it learns faster.
         norm_first: normalize before attention and feed-forward, with GELU and a norm at the end (GPT-2, CLIP); False
-            is the original block, which is also PyTorch's default: norm behind each, ReLU, none at the end (Vaswani
+            is the original block, which is also PyTorch's default: norm after each, ReLU, none at the end (Vaswani
             et al. 2017, section 3).
 
     Raises:
@@ -266,7 +266,7 @@ class TextEncoder(nn.Module):
 class WordAverage(nn.Module):
     """A sentence as the average of its words, weighted by a learned weight for each; their order does not matter.
 
-    It takes the place of `TextEncoder` where there is little data and the order of words says little.
+    Use it instead of `TextEncoder` when there is little data and the order of words matters little.
 
     Args:
         vocab_size: number of token ids.

@@ -96,9 +96,9 @@ def evaluate(
 ) -> Scores:
     """Recall in each of the dataset's languages: `{"en": {"i2t_R@1": 0.58, ...}, "zh": {...}}`.
 
-    Pictures that carry a label are also classified among all labels of the dataset.json: `zero_shot_accuracy`, beside
+    Pictures with a label are also classified among all labels in dataset.json: `zero_shot_accuracy`, next to
     `zero_shot_chance`. All values are fractions. Captions that read the same to the tokenizer are one caption, and
-    each of their pictures is a correct answer, as in the loss; a picture without a caption in a language takes no part
+    each of their pictures is a right answer, as in the loss; a picture without a caption in a language doesn't count
     in its recall. `images` is the result of `model_inputs`, if already computed.
     """
     images = model_inputs(model, dataset) if images is None else images

@@ -19,18 +19,18 @@ def contrastive_loss(
     chunk_size: int | None = None,
     gather: bool = False,
 ) -> Tensor:
-    """Mean of two cross entropies: which text belongs to each image, and which image to each text.
+    """The mean of two cross entropies: which text belongs to each image, and which image to each text.
 
     Args:
         image_embedding: `[B, E]`, rows of length 1.
         text_embedding: `[B, E]`, rows of length 1; row i belongs to image i.
         logit_scale: scalar, the logarithm of the factor on the cosines (1 / temperature).
-        caption_ids: `[B]` int64; rows with equal ids share a caption and are correct answers for each other, not false
+        caption_ids: `[B]` int64; rows with equal ids share a caption and are right answers for each other, not false
             negatives: the loss adds up their probabilities (Miech et al. 2020, MIL-NCE). Spreading the targets evenly
             over them instead would give the plain loss, see notebook 04.
         hard_negatives: `[M, E]`, embeddings of additional texts that belong to none of the images: wrong answers for
             every image, those of its own process when `gather` is set.
-        chunk_size: compute that many rows at a time, and again in the backward pass: memory B * chunk_size instead
+        chunk_size: compute this many rows at a time, and again in the backward pass: memory B * chunk_size instead
             of B * B, same value and gradient.
         gather: use the negatives of all processes (torch.distributed), whose B must be equal. Each returns its own
             share; the mean of the shares is the loss of the whole batch, and the same holds for their gradients.

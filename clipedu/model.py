@@ -24,8 +24,8 @@ class CLIP(nn.Module):
         shared_embedding_dim: E, the dimension of the shared space.
         image_size: side in px of the square pictures that the model is meant for; `train` sets it.
         feature_dropout: fraction of the image features dropped in training. A frozen encoder gives the same features
-            every epoch, which the rest would otherwise learn by heart.
-        projection_norm: put a LayerNorm behind each projection, else both stay linear as in the paper (section 2.3).
+            every epoch; without dropout, the rest of the model could learn them by heart.
+        projection_norm: put a LayerNorm after each projection; without, both are linear as in the paper (section 2.3).
 
     Raises:
         ValueError: `shared_embedding_dim` is below 1.
@@ -47,7 +47,7 @@ class CLIP(nn.Module):
         self.text_encoder = text_encoder
         self.shared_embedding_dim = shared_embedding_dim
         self.image_size, self.feature_dropout, self.projection_norm = image_size, feature_dropout, projection_norm
-        # Deep features differ in size by orders of magnitude: each is standardised, as training has seen it.
+        # Deep features differ in size by orders of magnitude: scale each to mean 0 and variance 1.
         self.feature_norm = (
             nn.BatchNorm1d(image_encoder.output_dim, affine=False) if image_encoder.deep else nn.Identity()
         )
@@ -90,7 +90,7 @@ class CLIP(nn.Module):
 
     @property
     def members(self) -> Sequence[CLIP]:
-        """The models that each learn from a loss of their own: this one."""
+        """The models that each have a loss of their own: only this one."""
         return [self]
 
     @torch.no_grad()
@@ -103,9 +103,9 @@ class CLIP(nn.Module):
 
 
 class Ensemble(CLIP):
-    """CLIPs with one image encoder that start from different random numbers: together, they err less than each.
+    """CLIPs that share an image encoder but start from different random numbers; together they make fewer mistakes.
 
-    Their embeddings are put one after the other and scaled to length 1, so that a cosine is the mean of theirs.
+    Their embeddings are joined end to end and scaled to length 1, so a cosine is the mean of the members' cosines.
     """
 
     def __init__(self, members: Sequence[CLIP]) -> None:
@@ -114,13 +114,13 @@ class Ensemble(CLIP):
         self.models = nn.ModuleList(members)
         self.shared_embedding_dim = len(members) * first.shared_embedding_dim
         self.image_size = first.image_size
-        # What the others share, or what stands for all; not registered a second time.
+        # Shared by all members, or read from the first one; registered only once.
         for name in ("image_encoder", "text_encoder", "logit_scale"):
             object.__setattr__(self, name, getattr(first, name))
 
     @property
     def members(self) -> Sequence[CLIP]:
-        """The models that each learn from a loss of their own."""
+        """The models that each have a loss of their own."""
         return [model for model in self.models if isinstance(model, CLIP)]
 
     def encode_images(self, images: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class TrainConfig:
         clip_norm: the gradient's norm is clipped to this.
         image_size: side of the pictures in px.
         seed: for the data order and dropout; the command line also uses it for the weights and captions.
-        augment: see each picture anew in every epoch: cropped a little, and in other light (data/augmentation.py).
+        augment: change each picture a little in every epoch: its crop and its light (data/augmentation.py).
         sync_batch_norm: compute batch norm over all processes instead of each one's share; only on GPUs.
         device: `auto`, or a torch device name.
         precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where that is faster, else fp16 on CUDA, else fp32.

@@ -74,7 +74,7 @@ def train_step(
         parallel: `BatchLoss(model)`, wrapped to train in several processes.
 
     Returns:
-        The loss before the step, a scalar without gradient; of several processes, this one's share.
+        The loss before the step, a scalar without gradient; with several processes, this one's share.
     """
     with torch.autocast(images.device.type, state.precision, enabled=state.precision != torch.float32):
         loss = (parallel or BatchLoss(model))(images, input_ids, attention_mask, caption_ids)
@@ -259,7 +259,7 @@ def train_epoch(
             read()
     if unread:
         read()
-    # A gradient that is not finite in the last step of an epoch does not show in any of its losses.
+    # If the gradient of an epoch's last step isn't finite, none of the epoch's losses shows it.
     if not torch.stack([value.isfinite().all() for value in model.state_dict().values()]).all():
         raise TrainingError(
             f"第 {epoch} 轮之后权重里有 NaN 或无穷大：请降低 --lr 或检查图片；最近的检查点完好",
@@ -296,7 +296,7 @@ def _open_inputs(
             "cannot take effect; drop one of the two",
         )
     # Features are computed by whichever process comes first, while the others wait for its file; so all of them open
-    # both sets, lest one computes `val` while the others wait in a collective operation, which gives up after a while.
+    # both sets: if one still computed `val` while the others waited in a collective operation, that would time out.
     val_images = model_inputs(model, val_set, quiet) if val_set and (is_first or is_frozen) else None
     images = model_inputs(model, train_set, quiet)
     return images.to(model.logit_scale.device) if isinstance(images, Tensor) else images, val_images

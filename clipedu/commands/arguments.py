@@ -53,7 +53,7 @@ _HELP = {
     "image_size": "图片缩成的正方形的边长，像素 | pictures become squares with this side, in px",
     "seed": "随机种子：相同的种子得到相同的结果 | random seed: the same seed gives the same result",
     "augment": "每一轮都重新裁剪图片、略改光线和色彩，左右不变 | crop each picture and change its light and colours a "
-    "little, anew in every epoch; left stays left",
+    "little, differently in every epoch; left stays left",
     "sync_batch_norm": "多个进程时，批归一化按所有进程一起计算，只能在 GPU 上用 | with several processes, batch norm "
     "over all of them; GPUs only",
     "device": "auto、cpu、cuda、mps 等；auto 选最快的 | auto, cpu, cuda, mps ...; auto takes the fastest",

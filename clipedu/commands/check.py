@@ -113,7 +113,7 @@ def _ask_nvidia_smi(question: str) -> str:
 
 
 def _number(text: str) -> float:
-    """580.0 of "580.95.05"; 0.0 where there is no number, as from a driver that does not know the question."""
+    """580.0 of "580.95.05"; 0.0 if there is no number, as from a driver that doesn't know the question."""
     digits = re.match(r"\d+(\.\d+)?", text)
     return float(digits[0]) if digits else 0.0
 

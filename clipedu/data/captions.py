@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """The names of columns, and rows of cells, each with where it stands in the file."""
+    """The names of columns, and rows of cells, each with its place in the file."""
 
     names: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Any]]]
@@ -187,7 +187,7 @@ def _decode(data: bytes) -> tuple[str, str]:
             return data.decode("gb18030"), "GB18030"
         if sum(len(run) == 1 for run in runs) < 0.8 * len(runs):
             raise
-        return data.decode("cp1252"), "Windows-1252"  # accented letters seldom stand side by side
+        return data.decode("cp1252"), "Windows-1252"  # accented letters are rarely neighbours
     if "\0" in text:  # UTF-16 or UTF-32 without a mark
         raise UnicodeDecodeError("utf-8", data, data.index(0), data.index(0) + 1, "a zero byte")
     return text, ""
@@ -344,7 +344,7 @@ def _table_rows(lines: Sequence[str], delimiter: str) -> list[tuple[str, list[st
 
 
 def _mend(row: list[str], names: Sequence[str], columns: _Columns, delimiter: str) -> list[str]:
-    """The row with its caption in one cell, where commas split it or where it stands in one cell with its number."""
+    """The row with its caption in one cell, whether commas split it or it shares a cell with its number."""
     at, width = columns.captions[0], len(names)
     while len(row) > width == at + 1 and not row[-1].strip():  # commas at the end, not an empty last column
         row = row[:-1]
@@ -416,7 +416,7 @@ def _json_records(text: str, language: str) -> list[dict[str, Any]]:
 
 
 def _json_values(text: str) -> list[Any]:
-    """The values that stand one after another: a single one in JSON, one per line in JSON Lines."""
+    """The values, one after another: a single one in JSON, one per line in JSON Lines."""
     decoder = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=unique_names)  # NaN is a missing value
     values, text = [], text.strip()
     position = 0

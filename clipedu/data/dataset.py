@@ -81,8 +81,8 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
     Args:
         data_dir: the folder.
         split: only the records of this split; None for all.
-        language: which captions to draw from: `"en"`, `"zh"` or `"both"`; pictures without one take no part.
-        transform: called with the RGB picture (PIL), anew each time; `Pictures` says what it must return for training.
+        language: which captions to draw from: `"en"`, `"zh"` or `"both"`; pictures without any are left out.
+        transform: called with the RGB picture (PIL) at each reading; `Pictures` says what it must return for training.
             None returns the picture itself; for training it is then scaled and cropped, see `load_pixels`.
         seed: determines, together with the epoch, which caption of a picture is drawn.
         skip_broken: leave out pictures that are missing or cannot be decoded, instead of raising an error.
@@ -211,7 +211,7 @@ class ImageTextDataset(Dataset[dict[str, Any]]):
         rank: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
-        """The pairs of one epoch in a new random order, in full batches; those left over come up in another epoch.
+        """The pairs of one epoch in a new random order, in full batches; the rest get their turn in another epoch.
 
         Args:
             images: those of this dataset, in its order: `self.pictures(size)`, or features `[N, D]`.

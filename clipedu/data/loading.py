@@ -67,8 +67,8 @@ class Pictures:
         paths: their files.
         size: of the decoded squares, in px.
         workers: how many processes decode; 0 decodes in this one, None takes one for each usable CPU, at most 8.
-        transform: makes a tensor `[3, size, size]` of each picture (PIL), uint8 or (already normalized) float32, anew
-            in every epoch. What it draws from torch's random numbers depends on the epoch and the picture alone.
+        transform: makes a tensor `[3, size, size]` of each picture (PIL), uint8 or (already normalized) float32; it is
+            called in every epoch. What it draws from torch's random numbers depends on the epoch and the picture alone.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Pictures:
     ) -> None:
         self._pictures = _Decoded(paths, size, transform)
         workers = min(MAX_WORKERS, usable_cpus()) if workers is None else workers
-        # Index and epoch of each picture; the loader reads this anew in every epoch, so that its workers stay.
+        # Index and epoch of each picture; the loader reads this in every epoch, so its workers can stay.
         self._order: list[list[tuple[int, int]]] = []
         self._loader = DataLoader(
             self._pictures,

@@ -33,7 +33,7 @@ DECODING = 1  # goes up when the same file would give other pixels, so that feat
 IMAGE_SIZES = range(32, 1025)  # px of a model's square pictures; at 16, oneDNN leaves bf16 gradients unwritten
 
 Image.init()
-# The formats that hold photos and drawings. Others would start programs (EPS) or are no pictures (HDF5, MPEG).
+# The formats that hold photos and drawings. Others would start programs (EPS) or aren't pictures (HDF5, MPEG).
 _NAMES = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "AVIF", "HEIF")
 _FORMATS = [name for name in _NAMES if name in Image.OPEN]
 PICTURE_SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in _NAMES}
