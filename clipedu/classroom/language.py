@@ -9,6 +9,11 @@ import ipywidgets
 CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # button label -> the language that it hides
 
 
+def language_class(language: str) -> str:
+    """The class of a widget that the switch shows in this language ("zh" or "en") only."""
+    return f"clipedu-{language}"
+
+
 class LanguageSwitch(ipywidgets.VBox):
     """Three buttons, and a style sheet that hides every `<div lang="...">` of the language not chosen.
 
@@ -26,7 +31,9 @@ class LanguageSwitch(ipywidgets.VBox):
         pressed = f".{self.mark} .widget-toggle-button:nth-of-type({number}).mod-active"
         # JupyterLab may show several notebooks in one page: hide only in the one with this switch.
         scopes = f".jp-Notebook:has({pressed})", f"body:not(:has(.jp-Notebook)):has({pressed})"
-        return ", ".join(f'{scope} div[lang="{hidden}"]' for scope in scopes) + " { display: none }"
+        blocks = f'div[lang="{hidden}"]', f".{language_class(hidden)}"
+        selectors = [f"{scope} {block}" for scope in scopes for block in blocks]
+        return ", ".join(selectors) + " { display: none !important }"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)

@@ -60,6 +60,24 @@ def both(zh: str, en: str) -> str:
     return f'<div lang="zh">{zh}</div><div lang="en">{en}</div>'
 
 
+def in_language(label: str, language: str) -> str:
+    """The part of a label in this language ("zh" or "en"): `"中文 | English"`, or the same text for both."""
+    zh, _, en = label.partition(" | ")
+    return (en or zh) if language == "en" else zh
+
+
+def line(*items: tuple[str, str]) -> str:
+    """HTML with one line of (mark, label) pairs in each language; one line for both if no label differs.
+
+    A mark is HTML, such as a legend's swatch or an arrow.
+    """
+    zh, en = (
+        "&emsp;".join(f"{mark} {as_text(in_language(label, language))}".strip() for mark, label in items)
+        for language in ("zh", "en")
+    )
+    return f"<div>{zh}</div>" if zh == en else both(zh, en)
+
+
 def card(passed: bool | None, zh: str, en: str, reason: str = "") -> Card:
     """A card with a coloured border, marked [OK], [FAIL] or […]. The messages are plain text: HTML is escaped."""
     mark = _MARKS[passed]

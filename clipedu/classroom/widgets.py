@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ipywidgets
 
+from clipedu.classroom.language import language_class
 from clipedu.classroom.plots import curves, loss_curve
 from clipedu.classroom.view import View, card
 from clipedu.ground.errors import ClipEduError
@@ -38,12 +39,16 @@ class _WithView(ipywidgets.VBox):
 class Explorer(_WithView):
     """Controls, and below them the view that a function draws from their values."""
 
-    def __init__(self, draw: Callable[..., View], controls: dict[str, ipywidgets.Widget]) -> None:
+    def __init__(
+        self, draw: Callable[..., View], controls: dict[str, ipywidgets.Widget], others: Sequence[ipywidgets.Text] = ()
+    ) -> None:
         self.draw, self.controls = draw, controls
         self.output = ipywidgets.HTML()
-        super().__init__([*controls.values(), self.output])
+        super().__init__([*controls.values(), *others, self.output])
         for control in controls.values():
             control.observe(self._update, "value")
+        for text in others:  # the same text box in another language: what is typed there is shown too
+            text.observe(lambda change: setattr(controls[change.owner.description], "value", change.new), "value")
         self._update()
 
     def _update(self, _: Any = None) -> None:
@@ -67,10 +72,19 @@ def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
     """Show `draw(**values)`, redrawn whenever a control changes.
 
     Each control is named after the argument that it sets: `(least, most, step, start)` makes a slider, `Log(least,
-    most, start)` a logarithmic slider, a list a row of buttons, a str a text box (submitted with Enter). The first
-    view is drawn from the starting values.
+    most, start)` a logarithmic slider, a list a row of buttons, a str a text box (submitted with Enter), and
+    `{"zh": ..., "en": ...}` a text box in each language with its own starting text. The first view is drawn from the
+    starting values, in English for such a box.
     """
-    return Explorer(draw, {name: _control(name, spec) for name, spec in controls.items()})
+    boxes = {name: spec for name, spec in controls.items() if isinstance(spec, dict)}
+    chinese = [_in("zh", _control(name, spec["zh"])) for name, spec in boxes.items()]
+    others = {name: _in("en", _control(name, spec["en"])) for name, spec in boxes.items()}
+    return Explorer(draw, {name: others.get(name) or _control(name, spec) for name, spec in controls.items()}, chinese)
+
+
+def _in(language: str, control: ipywidgets.Widget) -> ipywidgets.Widget:
+    control.add_class(language_class(language))
+    return control
 
 
 def _control(name: str, spec: Any) -> ipywidgets.Widget:
@@ -122,7 +136,7 @@ class TrainingMonitor(ipywidgets.VBox):
         self.losses.append(record["loss"])
         self.bar.value = record["step"]
         if self.pace.is_due() or record["step"] == self.bar.max:
-            self.line.value = f"step {record['step']}/{self.bar.max}  loss {record['loss']:.3f}"
+            self.line.value = f"步 step {record['step']}/{self.bar.max}  损失 loss {record['loss']:.3f}"
             self.pace.draw(self._draw)
 
     def _draw(self) -> None:
@@ -130,7 +144,7 @@ class TrainingMonitor(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"text/plain": f"a live curve of {self.bar.max} steps"}
+        return bundle | {"text/plain": f"{self.bar.max} 步 | steps"}
 
 
 class Dashboard(_WithView):
@@ -172,7 +186,7 @@ class Dashboard(_WithView):
         try:
             if self.chance:
                 level = self.chance(**settings)
-                self.levels[f"chance {level:.2f}"] = level
+                self.levels[f"随机猜测 {level:.2f} | chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
             outcome = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "一步也没有运行 · no steps run"
         except KeyboardInterrupt:
@@ -204,7 +218,7 @@ class Dashboard(_WithView):
     def _draw(self) -> None:
         if self.runs:
             series = {name: (range(1, len(losses) + 1), losses) for name, losses in self.runs.items()}
-            self.show(curves(series, "step", "loss", self.levels))
+            self.show(curves(series, "步 | step", "损失 | loss", self.levels))
         else:
             self.show(card(None, "还没有运行：按「运行」", "no run yet: press Run"))
 

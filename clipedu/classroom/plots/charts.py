@@ -19,13 +19,12 @@ from clipedu.classroom.plots.drawing import (
     Drawing,
     draw_levels,
     label_log_axis,
-    legend_above,
-    legend_columns,
     new_figure,
+    numbered,
     plot,
+    swatch,
 )
 from clipedu.classroom.view import View
-from clipedu.ground.environment import drawable
 
 
 @plot
@@ -34,101 +33,101 @@ def curves(
     x: str,
     y: str,
     levels: Mapping[str, float] | None = None,
+    *,
+    title: str = "",
     log_x: bool = False,
     log_y: bool = False,
     ranges: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Drawing:
-    """Named lines (x values, y values); `levels` are dashed lines, such as chance or a prediction.
+    """Labelled lines (x values, y values); `levels` are dashed lines, such as chance or a prediction.
 
     `ranges` shades the area between the least and the greatest values of the line with the same name.
     """
     levels, ranges = levels or {}, ranges or {}
-    labels = [*series, *levels]
-    rows = len(labels) / legend_columns(labels)
-    figure = new_figure(6.4, 3.4 + 0.17 * max(0, rows - 3))  # make room for a long legend
-    axes = figure.subplots()
+    figure = new_figure(6.4, 3.2)
+    axes, key = figure.subplots(), []
     looks = [(colour, style) for style in LINE_STYLES for colour in COLOURS]
     for (name, (xs, ys)), (colour, style) in zip(series.items(), cycle(looks), strict=False):
-        axes.plot(xs, ys, style, label=name, color=colour, marker="o" if len(xs) <= 20 else "", markersize=4)
+        axes.plot(xs, ys, style, color=colour, marker="o" if len(xs) <= 20 else "", markersize=4)
+        key.append((swatch(colour, style), name))
         if name in ranges:
             axes.fill_between(xs, *ranges[name], color=colour, alpha=0.2, linewidth=0)
-    lines = ", ".join(f"{name} from {ys[0]:.2f} to {ys[-1]:.2f}" for name, (_, ys) in series.items())
-    lines += draw_levels(axes, levels)
-    axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+    lines = "; ".join(f"{name} {ys[0]:.2f} … {ys[-1]:.2f}" for name, (_, ys) in series.items())
+    level_key, level_lines = draw_levels(axes, levels)
+    axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     for axis, is_log in ((axes.xaxis, log_x), (axes.yaxis, log_y)):
         if is_log:
             label_log_axis(axis)
     axes.grid(alpha=0.3)
-    legend_above(axes)
-    return figure, f"Curves of {y} over {x}: {lines}"
+    return Drawing(figure, lines + level_lines, title, key + level_key, x, y)
 
 
 def loss_curve(losses: Sequence[float], chance: float) -> View:
     """The loss of every step, and the loss of random guessing, ln(B)."""
-    levels = {f"chance ln(B) = {chance:.2f}": chance}
-    return curves({"loss": (range(1, len(losses) + 1), losses)}, "step", "loss", levels)
+    levels = {f"随机猜测 ln(B) = {chance:.2f} | chance ln(B) = {chance:.2f}": chance}
+    return curves({"损失 | loss": (range(1, len(losses) + 1), losses)}, "步 | step", "损失 | loss", levels)
 
 
 @plot
-def bars(series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str, float] | None = None) -> Drawing:
-    """Groups of bars: `{"English": {"words": 9.1, "bytes": 11.2}, ...}` draws one group per outer name."""
+def bars(
+    series: Mapping[str, Mapping[str, float]], y: str, levels: Mapping[str, float] | None = None, *, title: str = ""
+) -> Drawing:
+    """Groups of bars: `{"英文 | English": {"BPE": 9.1, "WORDS": 11.2}, ...}` draws one group per outer label."""
     figure = new_figure(6.4, 3.2)
-    axes = figure.subplots()
+    axes, key = figure.subplots(), []
     inner = list(dict.fromkeys(name for values in series.values() for name in values))
     width = 0.8 / len(inner)
     for number, (name, colour) in enumerate(zip(inner, COLOURS, strict=False)):
         positions = [group + (number - (len(inner) - 1) / 2) * width for group in range(len(series))]
         heights = [values.get(name, 0.0) for values in series.values()]
-        drawn = axes.bar(positions, heights, width, label=name, color=colour)
+        drawn = axes.bar(positions, heights, width, color=colour)
+        if len(inner) > 1:
+            key.append((swatch(colour), name))
         if len(series) * len(inner) <= 12:
             numbers = [f"{height:,.0f}" if height >= 100 else f"{height:.3g}" for height in heights]
             axes.bar_label(drawn, numbers, fontsize=7)
     groups = "; ".join(
         f"{group}: " + ", ".join(f"{n} {v:.3g}" for n, v in values.items()) for group, values in series.items()
     )
-    groups += draw_levels(axes, levels or {})
+    level_key, level_lines = draw_levels(axes, levels or {})
+    ticks, tick_key = numbered(list(series))
     tilt: dict[str, Any] = {"rotation": 60, "ha": "right"} if len(series) > 8 else {}
-    axes.set_xticks(range(len(series)), drawable(list(series)), **tilt)
-    axes.set_ylabel(y)
+    axes.set_xticks(range(len(series)), ticks, **tilt)
     axes.margins(y=0.1)
-    if len(inner) > 1 or levels:
-        legend_above(axes)
-    return figure, f"Bars of {y}. {groups}"
+    return Drawing(figure, groups + level_lines, title, tick_key + key + level_key, y=y)
 
 
 @plot
-def dots(series: Mapping[str, Sequence[float]], x: str, band: str) -> Drawing:
-    """One row per name with one dot per run, joined by a line; the spread of the row `band` is shaded in all rows."""
+def dots(series: Mapping[str, Sequence[float]], x: str, band: str, *, title: str = "") -> Drawing:
+    """One row per label with one dot per run, joined by a line; the spread of the row `band` is shaded in all rows."""
     figure = new_figure(6.4, 0.28 * len(series) + 1.0)
     axes = figure.subplots()
     for row, values in enumerate(series.values()):
         axes.plot([min(values), max(values)], [row, row], color=COLOURS[0], linewidth=2)
         axes.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5)
-    axes.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0, label=band)
-    axes.set_yticks(range(len(series)), list(series), fontsize=8)
+    axes.axvspan(min(series[band]), max(series[band]), color="grey", alpha=0.25, linewidth=0)
+    ticks, key = numbered(list(series))
+    axes.set_yticks(range(len(series)), ticks, fontsize=8)
     axes.set_ylim(len(series) - 0.5, -0.5)  # first row on top
-    axes.set_xlabel(x)
     axes.grid(alpha=0.3)
-    legend_above(axes)
     rows = "; ".join(f"{name} " + ", ".join(f"{value:.3g}" for value in values) for name, values in series.items())
-    return figure, f"Dots of {x}: {rows}"
+    return Drawing(figure, rows, title, [*key, (swatch("#bfbfbf"), band)], x)
 
 
 @plot
-def histogram(samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None) -> Drawing:
-    """Density histograms of several named samples."""
+def histogram(
+    samples: Mapping[str, Tensor], x: str, limits: tuple[float, float] | None = None, *, title: str = ""
+) -> Drawing:
+    """Density histograms of several labelled samples."""
     figure = new_figure(6.4, 3.2)
-    axes = figure.subplots()
-    side_colours = {"images": IMAGE_COLOUR, "texts": TEXT_COLOUR}
+    axes, key = figure.subplots(), []
+    side_colours = {"图像 | images": IMAGE_COLOUR, "句子 | texts": TEXT_COLOUR}
     for (name, values), colour in zip(samples.items(), COLOURS, strict=False):
-        look: dict[str, Any] = {"alpha": 0.55, "label": name, "color": side_colours.get(name, colour)}
+        look: dict[str, Any] = {"alpha": 0.55, "color": side_colours.get(name, colour)}
+        key.append((swatch(look["color"]), name))
         axes.hist(values.detach().numpy(), bins=60, range=limits, density=True, **look)
-    axes.set(xlabel=x, ylabel="density")
-    legend_above(axes)
-    moments = "; ".join(
-        f"{name}: mean {values.mean():.2f}, standard deviation {values.std():.2f}" for name, values in samples.items()
-    )
-    return figure, f"Histogram of {x}. {moments}"
+    moments = "; ".join(f"{name} μ = {v.mean():.2f}, σ = {v.std():.2f}" for name, v in samples.items())
+    return Drawing(figure, moments, title, key, x, "密度 | density")
 
 
 @plot
@@ -191,4 +190,4 @@ def temperature_panel(
         f"{headline.capitalize()}. Softmax of I{row + 1} on its own text {own_probability:.3f}. Gradient on the "
         f"own pair {own_gradient:.4f}, on the others together {others:.4f}. {', '.join(values)}"
     )
-    return figure, alt
+    return Drawing(figure, alt)

@@ -10,8 +10,8 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, Drawing, as_pil, img, new_figure, plot
-from clipedu.classroom.view import View, as_text
+from clipedu.classroom.plots.drawing import TEXT_COLOUR, AnyImage, Drawing, as_pil, img, new_figure, numbered, plot
+from clipedu.classroom.view import View, as_text, line
 
 
 def pictures(
@@ -21,7 +21,7 @@ def pictures(
     notes: Sequence[str] = (),
     width: int = 96,
 ) -> View:
-    """Images in a wrapping row, `width` px each, with captions per language and a note shown in both."""
+    """Images in a table, `width` px each, with a caption in each language, and a note, which is a label."""
     if not images:
         return View('<div lang="zh">没有图片</div><div lang="en">no pictures</div>', "没有图片 | no pictures")
     cells, texts = [], []
@@ -32,23 +32,31 @@ def pictures(
         captions = {"zh": chinese[number] if chinese else "", "en": english[number] if english else ""}
         alt = captions["en"] or captions["zh"] or note or f"image {number + 1}"
         lines = "".join(f'<div lang="{lang}">{as_text(text)}</div>' for lang, text in captions.items() if text)
-        picture = img(buffer.getvalue(), alt, f"width: {width}px")
-        style = f"display: inline-block; width: {width + 10}px; margin: 4px; vertical-align: top; font-size: 12px"
-        cells.append(f'<div style="{style}">{picture}<div><b>{as_text(note)}</b></div>{lines}</div>')
+        picture = img(buffer.getvalue(), alt, "", width)
+        cells.append(
+            f'<td width="{width + 12}" valign="top">{picture}<b>{line(("", note)) if note else ""}</b>{lines}</td>'
+        )
         texts.append(" ".join(filter(None, (note, *captions.values()))) or alt)
-    return View("".join(cells), "\n".join(texts))
+    return View(_in_rows(cells, 880 // (width + 12)), "\n".join(texts))
+
+
+def _in_rows(cells: Sequence[str], columns: int) -> str:
+    """A table of `<td>` cells; not a flowing row, because code hosts remove the styles that it needs."""
+    columns = max(1, columns)
+    rows = ("".join(cells[start : start + columns]) for start in range(0, len(cells), columns))
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
-    """Tokens as a row of boxes with their ids below: words vermillion, special tokens grey, [UNK] black."""
-    boxes = []
+    """Tokens as a row of cells with their ids below: words vermillion, special tokens grey, [UNK] black."""
+    cells = []
     for number, word in enumerate(words):
         special = word.startswith("[") and word.endswith("]")
         colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
-        box = f"display: inline-block; margin: 2px; text-align: center; border: 2px solid {colour}; padding: 2px 6px"
-        id_line = f'<div style="font-size: 11px; color: grey">{ids[number]}</div>' if ids else ""
-        boxes.append(f'<div style="{box}"><b style="color: {colour}">{as_text(word)}</b>{id_line}</div>')
-    return View("".join(boxes), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
+        box = f"text-align: center; border: 2px solid {colour}; color: {colour}"
+        id_line = f"<br>{ids[number]}" if ids else ""
+        cells.append(f'<td align="center" style="{box}"><b>{as_text(word)}</b>{id_line}</td>')
+    return View(_in_rows(cells, 12), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
 @plot
@@ -56,16 +64,16 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> Drawing:
     """One row per stage: the `channels` maps of `[C, H, W]` that vary most, each on its own grey scale."""
     figure = new_figure(1.25 * channels + 1.2, 1.3 * len(stages))
     grid = figure.subplots(len(stages), channels, squeeze=False)
-    for row, (name, maps) in zip(grid, stages.items(), strict=True):
+    names, key = numbered(list(stages))
+    for row, name, maps in zip(grid, names, stages.values(), strict=True):
         most_varied = maps.flatten(1).std(dim=1).topk(min(channels, len(maps))).indices.sort().values
         for axes in row:
             axes.set(xticks=[], yticks=[], frame_on=False)
         for axes, channel in zip(row, most_varied.tolist(), strict=False):
             axes.imshow(maps[channel].numpy(), cmap="gray")
-            axes.set_title(f"channel {channel}", fontsize=7)
+            axes.set_title(f"#{channel}", fontsize=7)
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
-    shapes = ", ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items())
-    return figure, f"Feature maps of {len(stages)} stages, as grey pictures: {shapes}"
+    return Drawing(figure, "; ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items()), key=key)
 
 
 @plot
@@ -77,7 +85,9 @@ def filters(kernels: Mapping[str, Tensor]) -> Drawing:
     columns = 8
     rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
     figure = new_figure(3.2 * len(kernels), 3.2 * rows / columns + 0.35)
-    for axes, (name, weights) in zip(figure.subplots(1, len(kernels), squeeze=False)[0], kernels.items(), strict=True):
+    names, key = numbered(list(kernels))
+    panels = figure.subplots(1, len(kernels), squeeze=False)[0]
+    for axes, name, weights in zip(panels, names, kernels.values(), strict=True):
         weights = weights.detach().float()
         grey = 0.5 + 0.5 * weights / weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
         size, border = weights.shape[-1], 1
@@ -88,8 +98,8 @@ def filters(kernels: Mapping[str, Tensor]) -> Drawing:
         axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set(xticks=[], yticks=[], frame_on=False)
         axes.set_title(name, fontsize=9)
-    sizes = ", ".join(f"{name}: {len(w)} filters of {w.shape[-2]} x {w.shape[-1]}" for name, w in kernels.items())
-    return figure, f"First-layer filters as small pictures. {sizes}"
+    sizes = "; ".join(f"{name} {len(w)} × ({w.shape[-2]} × {w.shape[-1]})" for name, w in kernels.items())
+    return Drawing(figure, sizes, key=key)
 
 
 @plot
@@ -103,8 +113,5 @@ def gradient_map(image: AnyImage, gradient: Tensor, title: str = "") -> Drawing:
         axes.set(xticks=[], yticks=[])
         axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color="#E69F00", linewidth=2))
     figure.axes[0].imshow(as_pil(image).resize((gradient.shape[1], gradient.shape[0])))
-    figure.axes[0].set_title("picture", fontsize=9)
     figure.axes[1].imshow(gradient.sqrt().numpy(), cmap="gray")
-    figure.axes[1].set_title("root of the gradient", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    return figure, f"A picture and its gradient, not 0 in a box of {width} x {height} pixels. {title}"
+    return Drawing(figure, f"{width} × {height}", title)

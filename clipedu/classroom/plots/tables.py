@@ -19,8 +19,11 @@ from clipedu.classroom.plots.drawing import (
     Drawing,
     as_pil,
     new_figure,
+    numbered,
     plot,
+    swatch,
 )
+from clipedu.classroom.view import View, line
 from clipedu.ground.environment import drawable
 
 
@@ -29,12 +32,12 @@ def similarity(
     matrix: Tensor,
     images: Sequence[AnyImage] = (),
     texts: Sequence[str] = (),
-    title: str = "cosine similarity",
+    title: str = "余弦相似度 | cosine similarity",
     rows_are: Sequence[str] = (),
 ) -> Drawing:
     """The standard heat map of the series: cosines `[I, T]`, images as rows, texts as columns, fixed scale -1 to 1.
 
-    `rows_are` names the rows if they are texts too.
+    `rows_are` holds the rows' captions if they are texts too.
     """
     matrix = matrix.detach().float()
     rows, columns = matrix.shape
@@ -54,17 +57,15 @@ def similarity(
         corner = axes.inset_axes((-1.9, row - 0.42, 0.84, 0.84), transform=axes.transData)
         corner.imshow(as_pil(image))
         corner.set(xticks=[], yticks=[])
-    axes.set_xlabel("texts", color=TEXT_COLOUR)
-    if not images:
-        axes.set_ylabel("texts" if rows_are else "images", color=row_colour)
-    axes.set_title(title, fontsize=10)
     figure.colorbar(heat, ax=axes, shrink=0.8)
-    alt = f"Heat map of {rows} x {columns} cosine similarities ({title})"
+    alt = f"{rows} × {columns}"
     if rows == columns > 1:
         own = matrix.diag().mean().item()
         others = (matrix.sum() - matrix.diag().sum()).item() / (rows * (rows - 1))
-        alt += f": the diagonal averages {own:.2f}, the rest {others:.2f}"
-    return figure, alt
+        alt += f": mean(i = j) {own:.2f}, mean(i ≠ j) {others:.2f}"
+    rows_label = "句子 | texts" if rows_are else "图像 | images"
+    key = [("↓ " + swatch(row_colour), rows_label), ("→ " + swatch(TEXT_COLOUR), "句子 | texts")]
+    return Drawing(figure, alt, title, key)
 
 
 @plot
@@ -75,11 +76,13 @@ def heat_map(
     figure = new_figure(max(3.2, 0.42 * len(columns) + 1.8), max(2.0, 0.36 * len(rows) + 1.2))
     axes = figure.subplots()
     heat = axes.imshow(values.detach().float().numpy(), cmap=SEQUENTIAL_MAP, vmin=0, vmax=most, aspect="auto")
-    axes.set_xticks(range(len(columns)), drawable([*columns]), rotation=60, ha="right", fontsize=9)
-    axes.set_yticks(range(len(rows)), drawable([*rows]), fontsize=9)
-    axes.set_title(title, fontsize=10)
+    row_ticks, row_key = numbered(rows)
+    column_ticks, column_key = numbered(columns)
+    axes.set_xticks(range(len(columns)), column_ticks, rotation=60, ha="right", fontsize=9)
+    axes.set_yticks(range(len(rows)), row_ticks, fontsize=9)
     figure.colorbar(heat, ax=axes, shrink=0.8)
-    return figure, f"Heat map: {title}, {len(rows)} rows and {len(columns)} columns"
+    key = [(f"↓ {mark}", label) for mark, label in row_key] + [(f"→ {mark}", label) for mark, label in column_key]
+    return Drawing(figure, f"{len(rows)} × {len(columns)}", title, key)
 
 
 @plot
@@ -88,7 +91,8 @@ def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, in
     figure = new_figure(sum(0.5 * table.shape[1] + 0.6 for table in tables.values()), 3.0)
     panels = figure.subplots(1, len(tables), width_ratios=[t.shape[1] for t in tables.values()], squeeze=False)[0]
     most = max(float(table.nan_to_num().abs().max()) for table in tables.values())
-    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+    titles, key = numbered(list(tables))
+    for axes, shown, (name, table) in zip(panels, titles, tables.items(), strict=True):
         axes.imshow(table.numpy(), cmap=COSINE_MAP, vmin=-1.5 * most, vmax=1.5 * most)
         for (row, column), value in np.ndenumerate(table.numpy()):
             axes.text(column, row, "" if math.isnan(value) else f"{value:g}", ha="center", va="center", fontsize=10)
@@ -97,9 +101,9 @@ def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, in
             frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, linewidth=3, clip_on=False)
             axes.add_patch(frame)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(name, fontsize=9)
+        axes.set_title(shown, fontsize=10)
     numbers = "; ".join(f"{name} {table.tolist()}" for name, table in tables.items())
-    return figure, f"Tables of numbers: {numbers}"
+    return Drawing(figure, numbers, key=key)
 
 
 @plot
@@ -117,27 +121,42 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
             axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
             axes.text(x * 1.06, y * 1.06, f"{letter}{number}", color=colour, ha="center", va="center")
             arrows.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
     axes.axvline(0, color="lightgrey", linewidth=0.8, zorder=0)
-    return figure, f"Arrows beside the unit circle: {', '.join(arrows)}" + (f"; {title}" if title else "")
+    key = [(swatch(IMAGE_COLOUR), "图像 I | images I"), (swatch(TEXT_COLOUR), "句子 T | texts T")]
+    return Drawing(figure, ", ".join(arrows), title, key)
 
 
 @plot
 def on_the_sphere(
-    images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("images", "texts")
+    images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("图像 | images", "句子 | texts")
 ) -> Drawing:
     """3-D unit vectors, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
     figure = new_figure(4.8, 4.6)
     axes = figure.add_subplot(projection="3d")
     u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
     axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="lightgrey", linewidth=0.4)
-    for vectors, colour, name, marker in ((images, IMAGE_COLOUR, names[0], "o"), (texts, TEXT_COLOUR, names[1], "^")):
-        axes.scatter(*vectors.detach().T.numpy(), color=colour, label=name, marker=marker, s=45, depthshade=False)
+    for vectors, colour, marker in ((images, IMAGE_COLOUR, "o"), (texts, TEXT_COLOUR, "^")):
+        axes.scatter(*vectors.detach().T.numpy(), color=colour, marker=marker, s=45, depthshade=False)
     for image, text in zip(images.detach().numpy(), texts.detach().numpy(), strict=True):
         axes.plot(*np.stack([image, text]).T, color="black", linewidth=0.8)
     axes.set_box_aspect((1, 1, 1))
-    axes.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1], title=title)
-    axes.legend(loc="upper left", fontsize=8)
+    axes.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1])
     angles = torch.rad2deg((images * texts).sum(dim=-1).clamp(-1, 1).arccos())
-    return figure, f"{len(images)} pairs on the unit sphere, {angles.mean():.0f} degrees apart on average. {title}"
+    key = [(swatch(IMAGE_COLOUR) + " ●", names[0]), (swatch(TEXT_COLOUR) + " ▲", names[1])]
+    return Drawing(figure, f"{len(images)} × (I, T): mean angle {angles.mean():.0f}°", title, key)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> View:
+    """A table; its headers and cells are labels, or numbers already formatted."""
+    head = "".join(f"<th>{line(('', column))}</th>" for column in columns)
+    body = ("".join(f"<td>{line(('', cell))}</td>" for cell in row) for row in rows)
+    html = f"<table><tr>{head}</tr>{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>"
+    text = "\n".join(" / ".join(row) for row in [columns, *rows])
+    return titled(View(html, text), title) if title else View(html, text)
+
+
+def titled(view: View, title: str) -> View:
+    """The view with a line above it, in each language."""
+    return View(line(("", title)) + view.html, f"{title}\n{view.text}")
