@@ -93,7 +93,7 @@ def every_cell_was_run(lesson: Lesson) -> Iterator[str]:
 
 
 def only_the_lesson_is_saved(lesson: Lesson) -> Iterator[str]:
-    """No widget state, timestamps or editor settings, no tags except nbval's, and less than 3 MB."""
+    """No widget state, timestamps or editor settings, no tags except nbval's, less than 3 MB; code may be folded."""
     for error in nbformat.validator.iter_validate(lesson.notebook):
         yield f"not a valid notebook: {error.message}"
     if lesson.notebook.metadata != METADATA:
@@ -101,7 +101,11 @@ def only_the_lesson_is_saved(lesson: Lesson) -> Iterator[str]:
     ids = Counter(cell.get("id") for cell in lesson.notebook.cells)
     yield from (f"the id {name} occurs {count} times" for name, count in ids.items() if count > 1)
     for number, cell in enumerate(lesson.notebook.cells):
-        if cell.metadata not in ({}, {"tags": ["nbval-ignore-output"]}):
+        allowed = {
+            "tags": ["nbval-ignore-output"],
+            "jupyter": {"source_hidden": True},
+        }  # the latter folds a figure's code
+        if not cell.metadata.items() <= allowed.items():
             yield f"cell {number} has the metadata {cell.metadata}"
     for where, output in lesson.outputs:
         if mime_types := set(output.get("data", {})) - {"text/html", "text/plain", "text/markdown"}:
@@ -279,9 +283,9 @@ def all_text_is_bilingual(lesson: Lesson) -> Iterator[str]:
 
 def _is_bilingual(line: str) -> bool:
     line = re.sub(r"</?details>|</?summary>|^#{1,4} |^\*\*|\*\*$", "", line.strip())
-    if not line or line == "---" or FORMULA.fullmatch(line) or re.fullmatch(r"!\[\w+\]\(\S+\)", line):
+    if not line or line == "---" or FORMULA.fullmatch(line):
         return True
-    zh, _, en = line.partition(" · ")
+    zh, _, en = re.sub(r"^!\[(.+)\]\(\S+\)$", r"\1", line).partition(" · ")
     return bool(re.search(f"[{HAN}]", zh) and re.search("[A-Za-z]", en) and not re.search(f"[{HAN}]", en))
 
 

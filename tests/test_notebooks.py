@@ -13,16 +13,26 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests import lessons as rules
+from tests import reading
 from tests.conftest import ROOT
 from tests.lessons import METADATA, NOTEBOOKS, RIVALS, RULES, Lesson, Rule, glossary
 
 SWITCH = "from clipedu.classroom import language_switch\n\nlanguage_switch()"
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+ALL_RULES = RULES + reading.RULES
+MOST_MINUTES = {"00": 15, "01": 60, "02": 75, "03": 60, "04": 75, "05": 75, "06": 60}
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(path: Path, rule: Rule) -> None:
     assert list(rule(Lesson.read(path))) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_main_path_is_short(path: Path) -> None:
+    assert max(reading.minutes(Lesson.read(path)).values()) <= MOST_MINUTES[path.stem[:2]] + 0.5
 
 
 def test_glossary() -> None:
@@ -55,6 +65,7 @@ def new(*cells: NotebookNode, first: str = SWITCH) -> Lesson:
 
 
 GOOD = [
+    both("大约 1 分钟。", "About 1 minutes."),
     both(
         "**温度 (temperature)** `t` $\\tau$ 为 0.07，4,800，2 万，[甲](../clipedu/loss.py#L1)、[乙](#温度-·-Heat)。",
         "**temperature (温度)** `t` $\\tau$ 0.07, 4800, 20,000, [one](../clipedu/loss.py#L1), [two](#温度-·-Heat).",
@@ -65,10 +76,12 @@ GOOD = [
     code("value = 2\nassert value == 2", displayed("0.3 s"), ignored=True),
     new_markdown_cell("**先猜 · Predict**\n\n<details><summary>答案 · Answer</summary>\n\n$$x = 2$$\n\n</details>"),
     new_markdown_cell("```python\nx = 2\n```\n\n**代码 · Code**"),
+    code("half = [0.5 * x for x in range(9)]"),
+    both("一半是 0.50，即 50%（Lin 等，2014）。", "A half is 0.50, or 50% (Lin 2014).", "## 选读 · Optional"),
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.__name__)
 def test_a_good_notebook_passes(rule: Rule) -> None:
     assert list(rule(new(*GOOD))) == []
 
@@ -106,11 +119,29 @@ BAD: list[tuple[Rule, Lesson, list[str]]] = [
     (rules.chinese_punctuation_is_full_width, new(both("好,对。", "Good."), code("card('不对:再试')")), ["好,", "对:"]),
     (rules.new_terms_are_in_the_glossary, new(both("**气温 (temperature)**", "air")), ["not in the", "in English"]),
     (rules.new_terms_are_in_the_glossary, new(term, term), ["introduces 温度 again"]),
+    (
+        reading.the_promised_time_is_true,
+        new(both("大约 9 分钟", "About 9 minutes")),
+        ["promises 9 minutes, and takes 0"],
+    ),
+    (reading.the_promised_time_is_true, new(both("大约 1 分钟", "About 2 minutes")), ["['1', '2']"]),
+    (reading.the_promised_time_is_true, new(GOOD[0], *[code("1")] * 90), ["92 cells"]),
+    (
+        reading.numbers_are_shown,
+        new(*[both(f"{n}", f"{n}.") for n in (0.1, 0.2, 0.3, 40, 55)]),
+        ["cell 1: 0.1", "cell 5"],
+    ),
+    (
+        reading.code_reads_aloud,
+        new(*[code("[[1 for a in b] for c in d]")] * 6, code("x" * 89)),
+        ["cell 1: [[1", "cell 7"],
+    ),
+    (reading.english_is_by_ear, new(both("中", "It fell, for it was at hand.")), [", for it", "at hand"]),
     (rules.one_chinese_term_per_concept, new(both("每个标记", "each token")), ["use 词元 for 标记"]),
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.__name__)
 def test_a_bad_notebook_is_rejected(rule: Rule) -> None:
     examples = [(lesson, faults) for broken, lesson, faults in BAD if broken is rule]
     assert examples, "add a notebook that this rule rejects"
