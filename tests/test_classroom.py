@@ -24,7 +24,7 @@ from clipedu import CLIP, SimpleTokenizer, save_checkpoint
 from clipedu.classroom import card, dashboard, explore, language_switch, lessons, plots, recorded, show_source
 from clipedu.classroom.execute import WIDGET, execute
 from clipedu.classroom.measure import kept_bytes, seconds, step_memory
-from clipedu.classroom.plots.drawing import COSINE_MAP, label_log_axis
+from clipedu.classroom.plots.drawing import COSINE_MAP, SWATCH, label_log_axis
 from clipedu.classroom.recorded import Recording, has_recording, mean_and_range
 from clipedu.classroom.source import Source
 from clipedu.classroom.view import Card, View, together
@@ -52,7 +52,7 @@ def test_the_switch_hides_the_other_language_only() -> None:
     assert switch.mark in switch._dom_classes
     rules = switch.children[1].value.split("}")[:-1]
     for number, hidden, rule in zip((2, 3), ("en", "zh"), rules, strict=True):
-        assert rule.count(f"({number}).mod-active") == rule.count(f' div[lang="{hidden}"]') == 2
+        assert rule.count(f"({number}).mod-active") == rule.count(f'div[lang="{hidden}"]') == 2
         assert rule.count(switch.mark) == rule.count(":has(.clipedu-language") == rule.count("div[") == 2
     assert other_switch.mark != switch.mark
     assert WIDGET in switch._repr_mimebundle_()
@@ -140,8 +140,8 @@ def test_a_monitor_draws_at_most_twice_a_second_and_at_the_end(monkeypatch: pyte
         clock.now += 0.25
     assert [step for step in range(1, 9) if pictures[step] != pictures[step - 1]] == [1, 3, 5, 7, 8]
     assert monitor.bar.value == 8
-    assert "step 8/8  loss 2.200" in monitor.line.value
-    assert "loss from 2.90 to 2.20" in monitor.curve.value
+    assert "step 8/8  损失 loss 2.200" in monitor.line.value
+    assert "loss 2.90 … 2.20" in monitor.curve.value
     assert "chance ln(B) = 2.00" in monitor.curve.value
 
 
@@ -161,9 +161,9 @@ def test_a_dashboard_keeps_what_its_runs_yield() -> None:
     board.button.click()
     board.start(start=10, steps=2)
     assert list(board.runs.values()) == [[1.0, 1 / 2, 1 / 3, 1 / 4], [10.0, 5.0]]
-    assert "start 1, steps 4 from 1.00 to 0.25" in board.view.text
-    assert "start 10, steps 2 from 10.00 to 5.00" in board.view.text
-    assert "dashed line chance 1.00 at 1.00; dashed line chance 10.00 at 10.00" in board.view.text
+    assert "start 1, steps 4 1.00 … 0.25" in board.view.text
+    assert "start 10, steps 2 10.00 … 5.00" in board.view.text
+    assert "chance 1.00 1.00; 随机猜测 10.00 | chance 10.00 10.00" in board.view.text
     assert board.output.value == board.view.html == board._repr_mimebundle_()["text/html"]
     assert "last loss 5.000" in board.line.value
     assert (board.controls["start"].value, board.controls["steps"].value) == (10, 2)
@@ -187,7 +187,7 @@ def test_a_run_that_is_stopped_or_fails_keeps_what_it_had(error: BaseException) 
     board.start()
     assert disabled == [True, True], "no second run can start during the first"
     assert (str(error) or "stopped at step 3") in board.line.value
-    assert "from 1.00 to 0.33" in board.view.text
+    assert "1.00 … 0.33" in board.view.text
     board.start(steps=1)
     assert list(board.runs.values()) == [[1.0, 1 / 2, 1 / 3]], "a run without steps is not drawn"
     assert (board.button.disabled, board.clear.disabled) == (False, False)
@@ -240,7 +240,7 @@ PLOTS: dict[str, Callable[[], View]] = {
     "curves": lambda: plots.curves(LINES, "across", "up", {"level": 3.5}, ranges={"a": ([2.9, 3.8], [3.1, 4.2])}),
     "loss_curve": lambda: plots.loss_curve([3.0, 2.0], 2.77),
     "dots": lambda: plots.dots({"a": [0.1, 0.2], "b": [0.3]}, "recall", band="a"),
-    "bars": lambda: plots.bars({"one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, "height", {"chance": 0.5}),
+    "bars": lambda: plots.bars({"一 | one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, "height", {"chance": 0.5}),
     "histogram": lambda: plots.histogram({"x": torch.tensor([1.0, 2.0, 3.0])}, "value"),
     "temperature_panel": lambda: plots.temperature_panel(torch.eye(3), 1, ROW, -ROW, {"loss": ([0.1, 1], [1, 2])}, 0.1),
     "tokens": lambda: plots.tokens(["[CLS]", "red", "圆", "<b>"], [2, 7, 9, 1]),
@@ -253,14 +253,14 @@ def decoded(view: View) -> list[Image.Image]:
 
 
 DESCRIPTIONS = {
-    "gradient_map": "box of 2 x 3 pixels. stage 1",
+    "gradient_map": "2 × 3",
     "grids": "a [[1.0, 0.0], [0.0, 1.0]]; b [[nan, 2.0]]",
-    "curves": "a from 3.00 to 4.00; dashed line level at 3.50",
-    "bars": "one: a 1, b 2; two: a 3; dashed line chance at 0.50",
+    "curves": "a 3.00 … 4.00; level 3.50",
+    "bars": "一 | one: a 1, b 2; two: a 3; chance 0.50",
     "dots": "a 0.1, 0.2; b 0.3",
-    "histogram": "x: mean 2.00, standard deviation 1.00",
+    "histogram": "x μ = 2.00, σ = 1.00",
     "on_the_circle": "I1 (1.00, 0.00), I2 (0.00, 1.00), T1 (-1.00, -0.00), T2 (-0.00, -1.00)",
-    "on_the_sphere": "2 pairs on the unit sphere, 90 degrees",
+    "on_the_sphere": "2 × (I, T): mean angle 90°",
     "temperature_panel": "own text 0.600. Gradient on the own pair -0.6000, on the others together -0.4000. loss 1.000",
     "tokens": "[CLS] red 圆 <b>\n[2, 7, 9, 1]",
 }
@@ -278,18 +278,44 @@ def test_a_plot_is_drawn_and_described_the_same_each_time(name: str) -> None:
     assert len(re.findall(r'alt="[^"]+"', view.html)) == view.html.count("<img")
     for picture in decoded(view):
         low, high = picture.convert("L").getextrema()
-        assert low != high or picture.size == (8, 8), "the picture is blank"
+        assert low != high or picture.size in ((8, 8), SWATCH), "the picture is blank"
+
+
+def test_words_stand_around_the_picture_in_both_languages() -> None:
+    """A label in two languages is hidden by the switch; a neutral one is there once; a group becomes a number."""
+    html = plots.curves({"训练 | training": ([1, 2], [3.0, 4.0])}, "步 | step", "loss", title="标题 | title").html
+    chinese, english = ("".join(re.findall(f'<div lang="{each}">(.*?)</div>', html)) for each in ("zh", "en"))
+    for words, others in ((("标题", "训练", "步"), english), (("title", "training", "step"), chinese)):
+        assert all(word in html and word not in others for word in words)
+    assert "↑ loss" in chinese
+    assert "↑ loss" in english
+    groups = plots.bars({"英文 | English": {"n": 1.0}, "T1": {"n": 2.0}}, "n").html
+    assert "① English" in groups
+    assert "T1" not in re.sub('alt="[^"]*"', "", groups), "the tick itself"
+    rows = plots.table(["名 | name", "R@1"], [["微调 | fine-tuned", "0.93"]], title="表 | table")
+    assert rows.text == "表 | table\n名 | name / R@1\n微调 | fine-tuned / 0.93"
+    assert rows.html.count("<td>") == 2
+
+
+def test_a_text_box_has_a_default_in_each_language() -> None:
+    explorer = explore(lambda text: View("", text), text={"zh": "圆", "en": "ring"})
+    english, chinese, _ = explorer.children
+    assert explorer.view.text == "ring"
+    assert (english.value, chinese.value) == ("ring", "圆")
+    assert (english._dom_classes, chinese._dom_classes) == (("clipedu-en",), ("clipedu-zh",))
+    chinese.value = "方"
+    assert explorer.view.text == "方"
 
 
 def test_similarity_describes_its_diagonal_and_has_a_fixed_colour_scale() -> None:
     """A cosine of 0.5 has the colour three quarters up the scale, even if it is the largest value."""
     cosines = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.6, -0.3], [0.3, 0.0, 0.3]])
     # (0.9 + 0.6 + 0.3) / 3 and (0.1 + 0.2 - 0.3 + 0.3) / 6
-    assert "the diagonal averages 0.60, the rest 0.05" in plots.similarity(cosines).text
-    assert "diagonal" not in plots.similarity(torch.zeros(2, 3)).text
+    assert "mean(i = j) 0.60, mean(i ≠ j) 0.05" in plots.similarity(cosines).text
+    assert "mean" not in plots.similarity(torch.zeros(2, 3)).text
     colour = torch.tensor(colormaps[COSINE_MAP](0.75)[:3]) * 255
     for value, is_present in ((0.5, True), (1.0, False)):
-        picture = decoded(plots.similarity(torch.full((12, 12), value)))[0].convert("RGB")
+        picture = decoded(plots.similarity(torch.full((12, 12), value)))[-1].convert("RGB")
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(-1, 3)
         assert (int(((pixels - colour).abs() <= 2).all(dim=1).sum()) > 10_000) is is_present
 
@@ -300,7 +326,7 @@ def test_captions_are_text_not_html() -> None:
     assert 'alt="&lt;script&gt;&quot;one&quot;&lt;/script&gt;"' in view.html
     assert '<div lang="zh">&lt;b&gt;一&lt;/b&gt;</div>' in view.html
     assert "a &lt; b" in view.html
-    assert "<b>" not in PLOTS["tokens"]().html.replace("<b>[", "")
+    assert "&lt;b&gt;" in PLOTS["tokens"]().html
     assert {"zh", "en"} <= set(re.findall('lang="(..)"', plots.pictures([]).html)), "a bilingual message"
 
 
@@ -310,9 +336,9 @@ def test_labels_of_all_kinds_cause_no_warnings(fonts: bool, monkeypatch: pytest.
     r"""Matplotlib warns about glyphs missing from a font, and fails on $\frac$ if it parses formulas."""
     if not fonts:
         monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
-    words, labels = r"$\frac$", ["红色", r"圆 $\frac$", "half of 😀: \ud83d", "$5 or $10"]
-    assert decoded(plots.similarity(torch.eye(4), texts=labels, rows_are=labels, title=words))
-    assert decoded(plots.heat_map(torch.eye(4), labels, labels, words))
+    words, labels = r"$\frac$", ["红色", r"圆 $\frac$", "half of 😀: \ud83d", "$5 or $10", "红 | red"]
+    assert decoded(plots.similarity(torch.eye(5), texts=labels, rows_are=labels, title=words))
+    assert decoded(plots.heat_map(torch.eye(5), labels, labels, words))
     assert decoded(plots.bars({label: {words: 1.0} for label in labels}, words, {f"{words} ": 0.5}))
 
 

@@ -31,9 +31,8 @@ class LanguageSwitch(ipywidgets.VBox):
         pressed = f".{self.mark} .widget-toggle-button:nth-of-type({number}).mod-active"
         # JupyterLab may show several notebooks in one page: hide only in the one with this switch.
         scopes = f".jp-Notebook:has({pressed})", f"body:not(:has(.jp-Notebook)):has({pressed})"
-        blocks = f'div[lang="{hidden}"]', f".{language_class(hidden)}"
-        selectors = [f"{scope} {block}" for scope in scopes for block in blocks]
-        return ", ".join(selectors) + " { display: none !important }"
+        block = f':is(div[lang="{hidden}"], .{language_class(hidden)})'
+        return ", ".join(f"{scope} {block}" for scope in scopes) + " { display: none !important }"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
