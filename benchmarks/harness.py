@@ -54,17 +54,13 @@ def small_model(
     seed: int,
     network: str = "resnet18",
     pretrained: bool = False,
-    frozen: bool = False,
     dropout: float = 0.1,
 ) -> tuple[CLIP, SimpleTokenizer]:
     """A model with one text layer, determined by the seed, and a tokenizer with the words of `train_set`."""
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, dropout=dropout, pooling="mean")
-    image_encoder = ImageEncoder(network, pretrained)
-    if frozen:
-        image_encoder.freeze()
-    return CLIP(image_encoder, text_encoder, feature_dropout=0.2 if frozen else 0.0), tokenizer
+    return CLIP(ImageEncoder(network, pretrained), text_encoder), tokenizer
 
 
 def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:

@@ -72,12 +72,34 @@ def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a quarter of the pictures, training takes the same number of steps, in more epochs."""
-    monkeypatch.setattr(starts, "WHOLE", [("frozen", 1.0, 1.0), ("random ResNet-18", 0.25, 0.1)])
-    monkeypatch.setattr(starts, "OTHERS", [])
-    whole, quarter = run(starts, "--data-dir", few, "--split", "val", "--seeds", 3, "--epochs", 2, "--read-every", 2)
-    assert (whole["steps"], quarter["steps"], quarter["image_lr_scale"]) == (2, 2, 0.1)
-    assert [step for step, _ in whole["recall_by_step"]] == [2]
+    """Each arm runs at the rate that its trials on `val` chose; the rest of an interrupted recording is caught up."""
+    monkeypatch.setattr(starts, "SHARES", (0.25,))
+    monkeypatch.setattr(starts, "RATES", (1.0, 3.0))
+    words = "--data-dir", few, "--seeds", 3, "--epochs", 3, "--trial-epochs", 1, "--long-epochs", 4
+    results = run(starts, *words)
+    race = {result["arm"]: result for result in results if result["purpose"] == "race"}
+    assert race.keys() == starts.ARMS.keys()
+    assert {arm: result["frozen_steps"] for arm, result in race.items() if result["frozen_steps"]} == {
+        "frozen": 3,
+        "unfrozen": 1,
+    }
+    for arm, result in race.items():
+        assert result["rate"] == starts.chosen_rate(results, "fine-tuned" if arm == "unfrozen" else arm)
+        assert [reading["step"] for reading in result["val"]] == [1, 2, 3]
+    assert {result["steps"] for result in results if result["purpose"] == "long"} == {4}
+    assert [result["pictures"] for result in results if result["purpose"] == "share"] == [16] * 3
+    assert all(bool(result["test"]) == (result["purpose"] != "rate") for result in results)
+    harness.write_result("small", results[:-1])
+    assert run(starts, *words, "--resume")[:-1] == results[:-1]
+
+
+def test_the_lower_of_two_equal_rates_is_chosen() -> None:
+    trials = [("frozen", 1.0, 0.5), ("frozen", 3.0, 0.7), ("frozen", 10.0, 0.7), ("random", 1.0, 0.9)]
+    results = [
+        {"purpose": "rate", "arm": arm, "rate": rate, "val": [{"i2t_R@1": 0.8}, {"i2t_R@1": end}]}
+        for arm, rate, end in trials
+    ]
+    assert starts.chosen_rate(results, "frozen") == 3
 
 
 def test_choices(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
