@@ -122,8 +122,8 @@ def spread(explorer: Explorer) -> None:
 def recolour(explorer: Explorer) -> None:
     for blue, expected in ((0.0, "red"), (0.5, ""), (1.0, "blue")):
         text = at(explorer, blue=blue).text
-        guess = re.findall(r"seen as (\w+)", text)[0]
-        cosines = {name: float(value) for name, value in re.findall(r"(\w+): cosine (-?[\d.]+)", text)}
+        guess = text.splitlines()[0].partition(" | ")[2]
+        cosines = {name: float(value) for name, value in re.findall(r"(\w+): cos (-?[\d.]+)", text)}
         assert guess == max(cosines, key=lambda name: cosines[name])
         assert expected in ("", guess)
         assert all(-1 <= value <= 1 for value in cosines.values())

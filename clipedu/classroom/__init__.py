@@ -5,11 +5,16 @@ from clipedu.classroom import plots
 from clipedu.classroom.language import language_switch
 from clipedu.classroom.lessons import (
     all_captions,
+    coloured_star,
     eight_pairs,
+    emoji_name_lists,
     environment_card,
+    never_seen,
     sample_data,
+    show_records,
     small_clip,
     trained_model,
+    training_moments,
 )
 from clipedu.classroom.recorded import has_recording, mean_and_range, recorded
 from clipedu.classroom.source import show_source
@@ -25,18 +30,23 @@ __all__ = [
     "all_captions",
     "card",
     "check",
+    "coloured_star",
     "dashboard",
     "eight_pairs",
+    "emoji_name_lists",
     "environment_card",
     "explore",
     "has_recording",
     "language_switch",
     "mean_and_range",
+    "never_seen",
     "plots",
     "recorded",
     "sample_data",
+    "show_records",
     "show_source",
     "small_clip",
     "together",
     "trained_model",
+    "training_moments",
 ]

@@ -6,29 +6,40 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from random import Random
+from typing import NamedTuple
 
 import torch
 from IPython.display import display
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
-from clipedu.classroom.plots import loss_curve
+from clipedu.classroom.plots import loss_curve, pictures
 from clipedu.classroom.source import ROOT
-from clipedu.classroom.view import View, both, card
+from clipedu.classroom.view import Card, View, both, card
 from clipedu.classroom.widgets import TrainingMonitor
 from clipedu.commands.check import check_environment
 from clipedu.data.dataset import ImageTextDataset
+from clipedu.data.emoji import emoji_names
+from clipedu.data.loading import Pictures, open_pictures
 from clipedu.data.pictures import load_image
+from clipedu.data.records import Record
+from clipedu.data.scenes import COLOURS, Scene, SceneObject, draw_scene
+from clipedu.embedding import embed_images, embed_texts
 from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.ground.environment import cache_folder
 from clipedu.ground.errors import DatasetError
 from clipedu.ground.files import whole_file
-from clipedu.model import CLIP
+from clipedu.model import CLIP, compute_similarity
 from clipedu.optimization import TrainConfig
 from clipedu.runs.checkpoint import load_model
 from clipedu.runs.folder import clear_run
+from clipedu.runs.history import StepRecord
 from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import Callback, train
 
@@ -45,8 +56,9 @@ def _origin() -> str:
 
 def _losses(run_dir: Path) -> list[float]:
     """The losses of the finished run in `run_dir`; none if it was made from other code or data."""
-    path = run_dir / "losses.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = run_dir / "losses.json"  # written last
+    is_whole = path.is_file() and (run_dir / "moments.pt").is_file()
+    record = json.loads(path.read_text(encoding="utf-8")) if is_whole else {}
     return record["losses"] if isinstance(record, dict) and record.get("origin") == _origin() else []
 
 
@@ -63,6 +75,17 @@ _CHANGED = (
     "the library's code or the sample data has changed since the model was trained: training it again",
 )
 _EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # numbers of test pictures: four with one object, four with two
+
+
+_LOOK_AFTER = (10, 30)  # steps of the run, besides its start and end
+
+
+class Moment(NamedTuple):
+    """A model on its way: after how many steps, its cosines for the test pairs, and its temperature."""
+
+    step: int
+    cosines: Tensor  # [N, N], row i and column i belong together
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,17 @@ def all_captions(split: str = "train", language: str = "both") -> list[str]:
     return ImageTextDataset(sample_data(), split, language).all_captions()[0]
 
 
+def emoji_name_lists(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The names of all emoji, without those that differ in skin tone only: some to learn from, and 400 new ones.
+
+    `seed` decides which; both are lists by language, "en" and "zh", in the same order.
+    """
+    names = [(english, chinese) for _, english, chinese in emoji_names() if "skin tone" not in english]
+    Random(seed).shuffle(names)
+    new, known = ({"en": [en for en, _ in part], "zh": [zh for _, zh in part]} for part in (names[:400], names[400:]))
+    return known, new
+
+
 def small_clip(
     tokenizer: SimpleTokenizer, image_encoder: str = "efficientnet_lite0", pretrained: bool = True, seed: int = 0
 ) -> CLIP:
@@ -116,6 +150,43 @@ def small_clip(
     torch.manual_seed(seed)
     text_encoder = TextEncoder(len(tokenizer), num_layers=1, pooling="mean")
     return CLIP(ImageEncoder(image_encoder, pretrained), text_encoder, image_size=64)
+
+
+class _Moments:
+    """Looks at a model while it trains; a callback of `train`."""
+
+    def __init__(self, model: CLIP, tokenizer: SimpleTokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.pictures, self.texts = three_hundred_pairs()
+        self.seen: list[Moment] = []
+
+    def __call__(self, record: StepRecord) -> None:
+        if record["step"] in _LOOK_AFTER:
+            self.look(record["step"])
+
+    def look(self, step: int) -> None:
+        images = embed_images(self.model, self.pictures)
+        cosines = compute_similarity(images, embed_texts(self.model, self.tokenizer, self.texts))
+        self.seen.append(Moment(step, cosines, math.exp(-self.model.logit_scale.item())))
+
+    def save(self, path: Path) -> None:
+        with whole_file(path) as temporary:
+            torch.save([tuple(moment) for moment in self.seen], temporary)
+
+
+def three_hundred_pairs() -> tuple[Tensor | Pictures, list[str]]:
+    """The 300 test pictures at 64 px, and the first English caption of each."""
+    test_set = ImageTextDataset(sample_data(), "test", "en")
+    return open_pictures(test_set.image_paths(), 64), [record.captions["en"][0] for record in test_set.records]
+
+
+def training_moments(run_dir: Path = RUN_DIR) -> list[Moment]:
+    """What the model of `trained_model` made of the 300 test pairs before, during and after its training.
+
+    Call `trained_model` first.
+    """
+    content = torch.load(run_dir / "moments.pt", weights_only=True)
+    return [Moment(step, cosines, temperature) for step, cosines, temperature in content]
 
 
 def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
@@ -136,11 +207,15 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
         model = small_clip(tokenizer, seed=config.seed)
         monitor = TrainingMonitor(config.epochs * (len(train_set) // config.batch_size), chance)
         display(monitor)
-        callbacks = [Callback(on_step=monitor)]
+        moments = _Moments(model, tokenizer)
+        moments.look(0)
+        callbacks = [Callback(on_step=monitor), Callback(on_step=moments)]
         history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=callbacks)
         monitor.close()
         if len(history) < config.epochs:
             raise KeyboardInterrupt  # the stop button: `train` keeps finished epochs, but the model is not trained
+        moments.look(len(monitor.losses))
+        moments.save(run_dir / "moments.pt")
         with whole_file(record) as temporary:
             temporary.write_text(json.dumps({"origin": _origin(), "losses": monitor.losses}), encoding="utf-8")
     display(loss_curve(_losses(run_dir), chance))
@@ -161,3 +236,24 @@ def environment_card() -> View:
         rows.append(f'<tr style="border-left: 6px solid {colour}">{row}</tr>')
         lines.append(f"{mark} {finding.name}: {found}" + ("" if finding.ok else f" | {zh} | {en}"))
     return View(f"<table>{''.join(rows)}</table>", "\n".join(lines))
+
+
+def coloured_star(blue: float, size: int = 64) -> Tensor:
+    """A big five-pointed star as a picture `[1, 3, size, size]`, uint8; its colour goes from red (0) to blue (1)."""
+    ends = zip(COLOURS["red"][1], COLOURS["blue"][1], strict=True)
+    shade = tuple(round(blue * (last - first)) for first, last in ends)
+    star = SceneObject("red", "star", "big", 48, 48, shade=(shade[0], shade[1], shade[2]))
+    pixels = pil_to_tensor(draw_scene(Scene((star,), None, (172, 172, 172), 0), size))
+    return pixels.unsqueeze(0)
+
+
+def show_records(records: Sequence[Record], notes: Sequence[str] = ()) -> View:
+    """Pictures of a dataset with their first caption in each language, and a note on each."""
+    english, chinese = ([record.captions[language][0] for record in records] for language in ("en", "zh"))
+    return pictures([record.image_path for record in records], english, chinese, notes)
+
+
+def never_seen(words: Sequence[str]) -> Card:
+    """A card that names words which the tokenizer doesn't know."""
+    listed = ", ".join(words)
+    return card(None, f"训练中没有出现过：{listed}。请换一种说法", f"never seen in training: {listed}. Try other words")
