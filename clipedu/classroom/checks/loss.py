@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from clipedu.classroom.checks.framework import Answer, exercise
@@ -16,33 +17,58 @@ AXIS = (
 
 
 @exercise(
-    sign="符号反了：取对数之后还要变号\nwrong sign: take the negative logarithm",
-    probability="这是概率：还要取对数、变号\nthis is the probability: take its negative logarithm",
-    no_temperature="忘了除以温度\nthe cosines are not divided by the temperature",
-    multiplied="乘以了温度：应当除以它\nmultiplied by the temperature: divide by it instead",
-    mean_over_the_row="对整行取了平均：只有正确答案的那一项算数\n"
-    "this is the mean over the whole row: only the correct answer counts",
-    overflow="温度 0.01 时溢出了：用 torch.logsumexp，不要直接取指数\n"
-    "overflow at temperature 0.01: use torch.logsumexp instead of plain exponentials",
-    sharp="余弦 1、-1、0.5，温度 0.01，正确答案是第二个：应为 200，得到 {found}\n"
-    "cosines 1, -1, 0.5, temperature 0.01, second one correct: expected 200, got {found}",
+    no_exp="乘的是 logit_scale 本身：它是缩放系数的对数，先取指数\n"
+    "multiplied by logit_scale itself: it is the logarithm of the factor, so take its exponential first",
+    divided="除以了 exp(logit_scale)：它是 1/τ，应当相乘\ndivided by exp(logit_scale): that is 1/τ, so multiply by it",
+    no_temperature="没有用 logit_scale：余弦要先乘以 exp(logit_scale)\n"
+    "logit_scale isn't used: multiply the cosines by its exponential",
+    image_to_text_only="只有「图像找文本」：还要每一列的损失，再取两者的平均\n"
+    "this is image to text only: add the loss of the columns and take the mean of the two",
+    text_to_image_only="两项都是每一列的损失：转置和另一个 dim 一起用，等于没有换方向\n"
+    "both terms are the loss of the columns: transposing and changing dim undo each other",
+    not_halved="两个方向相加了：应取平均\nthe two directions are added up: take their mean",
+    sum="各行的损失相加了：应除以 N\nthe losses of the rows are added up: divide by N",
+    sign="符号反了：损失不会是负的\nwrong sign: the loss is never negative",
+    probability="平均的是概率：先取对数再平均，最后变号\n"
+    "this averages probabilities: take the logarithm first, then average and change the sign",
+    whole_table="对整张表取了平均：每行、每列只算对角线上的那一格\n"
+    "this averages the whole table: only the cell on the diagonal counts in each row and column",
+    overflow="缩放系数为 100 时溢出了：用 logsumexp、log_softmax 或 F.cross_entropy\n"
+    "overflow at a scale of 100: use logsumexp, log_softmax or F.cross_entropy",
+    gradient="损失没有连着梯度：不要用 .item()、.detach() 或 torch.tensor(...) 重新包装\n"
+    "the loss carries no gradient: don't use .item(), .detach() or wrap it again in torch.tensor(...)",
 )
-def row_loss(answer: Answer) -> None:
-    """Exercise 4.1: `row_loss(cosines, positive, temperature) -> scalar`, the loss of one row."""
-    cosines, positive, temperature = torch.tensor([0.2, 0.9, -0.4, 0.5]), torch.tensor(1), 0.5
-    logits = cosines / temperature
-    wanted = F.cross_entropy(logits, positive)
+def clip_loss(answer: Answer) -> None:
+    """Exercise 4.1: `clip_loss(image_embedding, text_embedding, logit_scale) -> scalar`, both directions."""
+    angles = torch.tensor([[0.2, 1.9, 4.0, 5.1], [0.5, 1.0, 3.1, 5.9]])
+    image, text = (torch.stack([row.cos(), row.sin()], dim=1) for row in angles)
+    cosines, scale = image @ text.T, torch.tensor(5.0).log()
+
+    def of(logits: Tensor) -> tuple[Tensor, Tensor]:
+        right = torch.arange(len(logits))
+        return F.cross_entropy(logits, right), F.cross_entropy(logits.T, right)
+
+    rows, columns = of(5 * cosines)
+    by_row, by_column = ((5 * cosines).log_softmax(dim) for dim in (1, 0))
+    wanted, chance = (rows + columns) / 2, (by_row.exp() + by_column.exp()).diag().mean() / 2
     mistakes = {
+        "no_exp": sum(of(scale * cosines)) / 2,
+        "divided": sum(of(cosines / 5)) / 2,
+        "no_temperature": sum(of(cosines)) / 2,
+        "image_to_text_only": rows,
+        "text_to_image_only": columns,
+        "not_halved": rows + columns,
+        "sum": (4 * wanted, 8 * wanted),
         "sign": -wanted,
-        "probability": logits.softmax(0)[1],
-        "no_temperature": F.cross_entropy(cosines, positive),
-        "multiplied": F.cross_entropy(cosines * temperature, positive),
-        "mean_over_the_row": -logits.log_softmax(0).mean(),
+        "probability": (chance, -chance),
+        "whole_table": -(by_row + by_column).mean() / 2,
     }
-    answer.expect((cosines, 1, temperature), wanted, mistakes)
-    sharp = torch.as_tensor(answer.call(torch.tensor([1.0, -1.0, 0.5]), 1, 0.01))
-    answer.must(sharp.isfinite().all(), "overflow")
-    answer.compare(sharp, torch.tensor(200.0), {}, "sharp")
+    answer.expect((image, text, scale), wanted, mistakes)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    sharp = answer.like(wanted, answer.call(opposite, -opposite, torch.tensor(100.0).log()))
+    answer.must(sharp.isfinite(), "overflow")
+    answer.compare(sharp, torch.tensor(200.0), {}, "overflow")
+    answer.must(answer.call(image.clone().requires_grad_(), text, scale).requires_grad, "gradient")
 
 
 @exercise(
@@ -75,33 +101,34 @@ def loss_gradient(answer: Answer) -> None:
 
 
 @exercise(
-    one_positive="只算了对角线：编号相同的句子也是正确答案\n"
-    "only the diagonal is counted: sentences with the same id are correct too",
-    spread="目标平均分给了正确答案：这对重复的句子不起作用，应把概率相加\n"
-    "the target is spread over the correct answers, which does not help equal captions: add probabilities",
+    one_positive="只算了对角线：编号相同的图也是正确答案\n"
+    "only the diagonal is counted: pictures with the same id are right too",
+    spread="目标平均分给了正确答案，等于要求它们一样像：应把概率相加\n"
+    "the target is spread over the right answers, which asks for equal probabilities: add them up instead",
     product="对数相加等于概率相乘：应先把概率相加，再取对数\n"
     "adding logarithms multiplies probabilities: add the probabilities first, then take the logarithm",
     average="除以了正确答案的个数：概率应相加，不是平均\n"
     "divided by the number of correct answers: add the probabilities, do not average them",
-    axis=AXIS,
+    axis="这是每一行（图像找文本）：这里每句话面前是各张图，沿 dim=0 归一\n"
+    "this goes along the rows, image to text: here each sentence faces the pictures, along dim=0",
     sum="返回了各行之和：损失是平均\nthis is the sum over the rows: the loss is their mean",
     sign="符号反了：损失不会是负的\nwrong sign: the loss is never negative",
 )
-def multi_positive_loss(answer: Answer) -> None:
-    """Exercise 4.3: `multi_positive_loss(logits, caption_ids) -> scalar`, summing correct probabilities."""
+def text_to_image_loss(answer: Answer) -> None:
+    """Exercise 4.3: `text_to_image_loss(logits, caption_ids) -> scalar`, every picture of the caption is right."""
     logits = torch.tensor([[2.0, 0.0, 1.0, -1.0], [0.0, 1.0, 0.5, 0.0], [1.5, 0.0, -0.5, 1.0], [0.0, 0.3, 0.2, 2.0]])
-    ids = torch.tensor([7, 3, 7, 5])
-    same = ids[:, None] == ids
-    count = same.sum(dim=1)
-    logs, logs_by_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
-    wanted = -logs.masked_fill(~same, -math.inf).logsumexp(dim=1).mean()
-    mistakes = {
-        "one_positive": -logs.diag().mean(),
-        "spread": -((logs * same).sum(dim=1) / count).mean(),
-        "product": -(logs * same).sum(dim=1).mean(),
-        "average": -((logs.exp() * same).sum(dim=1) / count).log().mean(),
-        "axis": -logs_by_column.masked_fill(~same, -math.inf).logsumexp(dim=1).mean(),
-        "sum": wanted * len(ids),
-        "sign": -wanted,
-    }
-    answer.expect((logits, ids), wanted, mistakes)
+    for ids in (torch.tensor([7, 3, 7, 5]), torch.tensor([4, 4, 9, 4]), torch.tensor([2, 0, 1, 3])):
+        same = ids[:, None] == ids
+        count = same.sum(dim=0)
+        logs, logs_by_row = logits.log_softmax(dim=0), logits.log_softmax(dim=1)
+        wanted = -logs.masked_fill(~same, -math.inf).logsumexp(dim=0).mean()
+        mistakes = {
+            "one_positive": -logs.diag().mean(),
+            "axis": -logs_by_row.masked_fill(~same, -math.inf).logsumexp(dim=1).mean(),
+            "spread": -((logs * same).sum(dim=0) / count).mean(),
+            "product": -(logs * same).sum(dim=0).mean(),
+            "average": -((logs.exp() * same).sum(dim=0) / count).log().mean(),
+            "sum": wanted * len(ids),
+            "sign": -wanted,
+        }
+        answer.expect((logits, ids), wanted, mistakes)

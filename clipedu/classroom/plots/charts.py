@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import torch
-from matplotlib.patches import Rectangle
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 from torch import Tensor
 
 from clipedu.classroom.plots.drawing import (
     COLOURS,
-    COSINE_MAP,
     IMAGE_COLOUR,
     LINE_STYLES,
     TEXT_COLOUR,
@@ -25,6 +25,8 @@ from clipedu.classroom.plots.drawing import (
     swatch,
 )
 from clipedu.classroom.view import View
+
+STAGES = ("#bdd7e7", "#6baed6", "#2171b5", "#08306b")  # a model at four moments, from early to late
 
 
 @plot
@@ -132,62 +134,44 @@ def histogram(
 
 @plot
 def temperature_panel(
-    cosines: Tensor,
-    row: int,
-    probabilities: Tensor,
-    gradient: Tensor,
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    temperatures: Sequence[float],
+    losses: Mapping[int, Sequence[float]],
+    step: int,
     temperature: float,
+    loss: float,
+    push: float,
+    chance: float,
 ) -> Drawing:
-    """What a temperature does to a matrix of cosines `[N, N]`: one row's softmax and gradient, and the loss.
+    """The loss at every temperature, for one model at several moments of its training.
 
     Args:
-        row: the image whose softmax and gradient are drawn.
-        probabilities: `[N]`, its softmax over the texts.
-        gradient: `[N]`, of the loss with respect to the row's cosines.
-        lines: named curves over all temperatures (temperatures, values); a dot marks `temperature`.
-        temperature: the current temperature.
+        losses: one curve for each moment, by its step; the lowest point of each is marked.
+        step: the moment whose curve is thick.
+        temperature: where the dot stands on that curve, at this `loss`.
+        push: the gradient on ln(1 / temperature); the arrow shows which way a step would move the dot.
+        chance: the loss of guessing.
     """
-    figure = new_figure(9.6, 5.6)
-    matrix, softmax, pull, landscape = figure.subplots(2, 2).flatten()
-    numbers = range(1, len(cosines) + 1)
-    heat = matrix.imshow(cosines.numpy(), cmap=COSINE_MAP, vmin=-1, vmax=1)
-    matrix.add_patch(Rectangle((-0.5, row - 0.5), len(cosines), 1, fill=False, linewidth=2, clip_on=False))
-    matrix.set_xticks(range(len(cosines)), [f"T{number}" for number in numbers], color=TEXT_COLOUR, fontsize=8)
-    matrix.set_yticks(range(len(cosines)), [f"I{number}" for number in numbers], color=IMAGE_COLOUR, fontsize=8)
-    matrix.set_title("cosine similarity")
-    figure.colorbar(heat, ax=matrix, shrink=0.9)
-
-    colours = [COLOURS[0] if column == row else COLOURS[2] for column in range(len(cosines))]
-    own_probability, own_gradient = probabilities[row].item(), gradient[row].item()
-    others = gradient.sum().item() - own_gradient
-    softmax.bar(numbers, probabilities.tolist(), color=colours)
-    softmax.axhline(1 / len(cosines), color="black", linestyle="--", linewidth=1)
-    title = f"softmax of I{row + 1}: own text {own_probability:.3f} (dashed: chance)"
-    softmax.set(ylim=(0, 1), xticks=numbers, title=title)
-    pull.bar(numbers, gradient.tolist(), color=colours)
-    pull.axhline(0, color="black", linewidth=0.8)
-    pull.set(xticks=numbers, title=f"gradient: own pair {own_gradient:+.4f}, others together {others:+.4f}")
-
-    values = []
-    looks = (IMAGE_COLOUR, "-"), (TEXT_COLOUR, "--"), ("black", ":")
-    for (name, (xs, ys)), (colour, style) in zip(lines.items(), looks, strict=False):
-        nearest = int((torch.tensor(xs).log() - torch.tensor(temperature).log()).abs().argmin())
-        landscape.plot(xs, ys, style, color=colour, label=f"{name} {ys[nearest]:.2f}")
-        landscape.plot(xs[nearest], ys[nearest], "o", color=colour)
-        values.append(f"{name} {ys[nearest]:.3f}")
-    landscape.axvline(temperature, color="grey", linewidth=0.8)
-    landscape.set(xscale="log", xlabel="temperature", ylim=(0, None), title="at every temperature")
-    label_log_axis(landscape.xaxis)
-    landscape.grid(alpha=0.3)
-    landscape.legend(fontsize=8)
-
-    for axes in (matrix, softmax, pull, landscape):
-        axes.title.set_fontsize(10)
-    headline = f"temperature {temperature:.3f}, scale {1 / temperature:.1f}"
-    figure.suptitle(headline, fontsize=11)
-    alt = (
-        f"{headline.capitalize()}. Softmax of I{row + 1} on its own text {own_probability:.3f}. Gradient on the "
-        f"own pair {own_gradient:.4f}, on the others together {others:.4f}. {', '.join(values)}"
-    )
-    return Drawing(figure, alt)
+    figure = Figure(figsize=(6.4, 3.4), dpi=84)  # a constrained layout would draw it twice: a slider has to be quick
+    axes, key = figure.add_axes((0.07, 0.08, 0.91, 0.88)), []
+    for (number, ys), colour in zip(losses.items(), STAGES, strict=False):
+        lowest = min(range(len(ys)), key=ys.__getitem__)
+        axes.plot(temperatures, ys, color=colour, linewidth=3 if number == step else 1.2)
+        axes.plot(temperatures[lowest], ys[lowest], "v", color=colour, markersize=9, markeredgecolor="black")
+        label = f"第 {number} 步，最低点 τ = {{0:.3f}} | step {number}, lowest at τ = {{0:.3f}}"
+        key.append((swatch(colour, "-"), label.format(temperatures[lowest])))
+    axes.axhline(chance, color="black", linestyle="--", linewidth=1)
+    key.append((swatch("black", "--"), f"ln N = {chance:.2f}"))
+    axes.set(xscale="log", yscale="log", xlim=(temperatures[0], temperatures[-1]))
+    ahead = temperature * math.exp(max(-0.9, min(0.9, 0.6 * push)))  # a step goes against the gradient
+    axes.annotate("", (ahead, loss), (temperature, loss), arrowprops={"arrowstyle": "-|>", "linewidth": 2})
+    axes.plot(temperature, loss, "o", color="black", markersize=8)
+    for axis, ticks in ((axes.xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)), (axes.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20))):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    axes.set_ylim(min(map(min, losses.values())) * 0.8, 12)
+    axes.grid(alpha=0.3)
+    here = f"τ = {temperature:.3f}, L = {loss:.3f}, ∂L/∂ln(1/τ) = {push:+.3f}"
+    key.append(("●", here))
+    alt = "; ".join([here, *(label for _, label in key[:-2])])
+    return Drawing(figure, alt, "", key, "温度 τ | temperature τ", "300 对的损失 | loss on 300 pairs")
