@@ -356,7 +356,7 @@ SHOWN_AS_TEXT = [  # cells that show the caption as text
     "explore(lambda sentence: plots.pictures([record.image_path], [sentence]), sentence=english)",
     "explore(lambda choice: plots.tokens([choice, dollars]), choice=[english, dollars])",
     "explore(fail, sentence=english)",
-    "check.split_words(lambda text: fail(english))",
+    "check.normalize(lambda x: fail(english))",
     "Recording({}, {'command': english})",
     "lessons.check_environment = lambda folder: [Finding(label, False, english, chinese, english)]\nenvironment_card()",
     "board = dashboard(lambda words: fail(words), words=[english, 'b'])\nboard.start()\nboard",
