@@ -160,15 +160,18 @@ def keep(explorer: Explorer) -> None:
 
 
 def with_data(explorer: Explorer) -> None:
-    """The mean over the seeds; on a log scale, 50% is half-way between 25% and 100%."""
-    for arm in ("fine-tuned", "frozen", "random"):
-        runs = [recorded("starts").where(arm=arm, share=share, image_lr_scale=1.0) for share in (0.05, 0.25, 1.0)]
-        few, some, whole = (mean(run["scores"]["i2t_R@1"] for run in seeds) for seeds in runs)
-        for percent, expected in ((5, few), (25, some), (50, (some + whole) / 2), (100, whole)):
-            text = at(explorer, percent=percent).text
-            assert f"at {percent}% = {24 * percent:,} pictures" in text
-            recalls = re.findall(rf"[:,] {arm} ([\d.]+) from", text)
-            assert [float(recall) for recall in recalls] == [pytest.approx(expected, abs=0.006)]
+    """The mean over the seeds; on a log scale, 1,200 pictures are half-way between 600 and 2,400."""
+    record = recorded("starts")
+    for arm in dict.fromkeys(run["arm"] for run in record.where(purpose="share")):
+        means = {}
+        for amount in (120, 600, 2400):
+            runs = [run for run in record.where(arm=arm, pictures=amount) if run["purpose"] in ("share", "race")]
+            means[amount] = mean(run["test"]["i2t_R@1"] for run in runs)
+        for pictures, expected in (*means.items(), (1200, (means[600] + means[2400]) / 2)):
+            text = at(explorer, pictures=pictures).text
+            assert f"{pictures:,} " in text
+            (recall,) = re.findall(rf"\| {arm} ([\d.]+) ", text)
+            assert float(recall) == pytest.approx(expected, abs=0.006)
 
 
 def warm_up(explorer: Explorer) -> None:
