@@ -1,7 +1,7 @@
 """Teaching aids, imported only by the notebooks and their tests; training does not need them."""
 
+from clipedu.classroom import bpe, plots
 from clipedu.classroom import checks as check
-from clipedu.classroom import plots
 from clipedu.classroom.language import language_switch
 from clipedu.classroom.lessons import (
     all_captions,
@@ -10,11 +10,15 @@ from clipedu.classroom.lessons import (
     emoji_name_lists,
     environment_card,
     never_seen,
+    recalls,
     sample_data,
+    show_guess,
+    show_pairs,
     show_records,
     small_clip,
     trained_model,
     training_moments,
+    unseen_scenes,
 )
 from clipedu.classroom.recorded import has_recording, mean_and_range, recorded
 from clipedu.classroom.source import show_source
@@ -28,6 +32,7 @@ __all__ = [
     "TrainingMonitor",
     "View",
     "all_captions",
+    "bpe",
     "card",
     "check",
     "coloured_star",
@@ -41,12 +46,16 @@ __all__ = [
     "mean_and_range",
     "never_seen",
     "plots",
+    "recalls",
     "recorded",
     "sample_data",
+    "show_guess",
+    "show_pairs",
     "show_records",
     "show_source",
     "small_clip",
     "together",
     "trained_model",
     "training_moments",
+    "unseen_scenes",
 ]

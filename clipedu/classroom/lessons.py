@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from clipedu.classroom.plots import loss_curve, pictures
+from clipedu.classroom.plots import bars, loss_curve, pictures
 from clipedu.classroom.source import ROOT
-from clipedu.classroom.view import Card, View, both, card
+from clipedu.classroom.view import Card, View, both, card, together
 from clipedu.classroom.widgets import TrainingMonitor
 from clipedu.commands.check import check_environment
 from clipedu.data.dataset import ImageTextDataset
@@ -32,6 +32,7 @@ from clipedu.data.records import Record
 from clipedu.data.scenes import COLOURS, Scene, SceneObject, draw_scene
 from clipedu.embedding import embed_images, embed_texts
 from clipedu.encoders import ImageEncoder, TextEncoder
+from clipedu.evaluation import Scores
 from clipedu.ground.environment import cache_folder
 from clipedu.ground.errors import DatasetError
 from clipedu.ground.files import whole_file
@@ -247,9 +248,38 @@ def coloured_star(blue: float, size: int = 64) -> Tensor:
     return pixels.unsqueeze(0)
 
 
-def show_records(records: Sequence[Record], notes: Sequence[str] = ()) -> View:
-    """Pictures of a dataset with their first caption in each language, and a note on each."""
+def show_pairs(pairs: Sequence[Example]) -> View:
+    """The pictures, each with its caption in both languages."""
+    return pictures([pair.image for pair in pairs], [pair.english for pair in pairs], [pair.chinese for pair in pairs])
+
+
+def show_guess(picture: Tensor, colours: Sequence[str], cosines: Tensor) -> View:
+    """A picture `[1, 3, S, S]` with the colour whose sentence is nearest, above a bar for each colour's cosine."""
+    labels = [f"{COLOURS[colour][0]} | {colour}" for colour in colours]
+    values = {label: {"cos": cosine} for label, cosine in zip(labels, cosines.tolist(), strict=True)}
+    seen = pictures([picture[0]], notes=[labels[int(cosines.argmax())]])
+    return together(seen, bars(values, "余弦相似度 | cosine similarity"))
+
+
+def recalls(scores: Scores) -> dict[str, dict[str, float]]:
+    """Of the scores that `evaluate` returns, the recall at 1 and at 5 of each language, for `plots.bars`."""
+    names = {"zh": "中文 | Chinese", "en": "英文 | English"}
+    shown = ("i2t_R@1", "i2t_R@5", "t2i_R@1", "t2i_R@5")
+    return {name: {one: scores[language][one] for one in shown} for language, name in names.items()}
+
+
+def unseen_scenes() -> tuple[list[Record], Tensor | Pictures]:
+    """The records and the pictures, at 64 px, of the splits `test` and `novel`."""
+    records = [
+        record for split in ("test", "novel") for record in ImageTextDataset(sample_data(), split, "both").records
+    ]
+    return records, open_pictures([record.image_path for record in records], 64)
+
+
+def show_records(records: Sequence[Record], similarities: Tensor) -> View:
+    """Pictures of a dataset, each with a similarity and its first caption in each language."""
     english, chinese = ([record.captions[language][0] for record in records] for language in ("en", "zh"))
+    notes = [f"{similarity:.2f}" for similarity in similarities.tolist()]
     return pictures([record.image_path for record in records], english, chinese, notes)
 
 
