@@ -84,19 +84,24 @@ class Plan:
 
 
 def plans(seeds: list[int], epoch: int, epochs: int, trial_epochs: int, long_epochs: int) -> Iterator[Plan]:
-    """All runs, first what others depend on, then what matters most; `epoch` is the number of steps of one."""
-    for arm in ARMS:
-        if arm != "unfrozen":  # takes the rates of `frozen` and `fine-tuned`
-            yield from (Plan("rate", arm, seeds[0], trial_epochs * epoch, rate) for rate in RATES)
-        if arm == "frozen":  # its features are computed once, so that its steps cost next to nothing
-            yield from (Plan("race", arm, seed, epochs * epoch) for seed in seeds)
-            yield from (Plan("share", arm, seed, epochs * epoch, share=share) for share in SHARES for seed in seeds)
-            yield from (Plan("long", arm, seed, long_epochs * epoch) for seed in seeds)
-    for seed in seeds:
-        yield from (Plan("race", arm, seed, epochs * epoch) for arm in ARMS if arm != "frozen")
-    for share in SHARES:
-        for seed in seeds:
-            yield from (Plan("share", arm, seed, epochs * epoch, share=share) for arm in ("fine-tuned", "random"))
+    """All runs: what others depend on comes before them, what matters most first; an epoch has `epoch` steps."""
+    steps = epochs * epoch
+
+    def trials(*arms: str) -> list[Plan]:
+        return [Plan("rate", arm, seeds[0], trial_epochs * epoch, rate) for arm in arms for rate in RATES]
+
+    def races(*arms: str) -> list[Plan]:
+        return [Plan("race", arm, seed, steps) for seed in seeds for arm in arms]
+
+    def shares(*arms: str) -> list[Plan]:
+        return [Plan("share", arm, seed, steps, share=share) for share in SHARES for seed in seeds for arm in arms]
+
+    # The features of a frozen encoder are computed once, so that its steps cost next to nothing.
+    yield from [*trials("frozen"), *races("frozen"), *shares("frozen")]
+    yield from [Plan("long", "frozen", seed, long_epochs * epoch) for seed in seeds]
+    # "unfrozen" takes the rates of "frozen" and "fine-tuned".
+    yield from [*trials("fine-tuned", "random ResNet-18"), *races("fine-tuned", "random ResNet-18", "unfrozen")]
+    yield from [*trials("random"), *races("random"), *shares("fine-tuned", "random")]
 
 
 def chosen_rate(results: list[dict[str, Any]], arm: str) -> float:
