@@ -89,19 +89,22 @@ def truncate(explorer: Explorer) -> None:
         assert (ids[0], ids[-1], len(ids)) == (2, 3, length), "[CLS] and [SEP] stay"
 
 
-def choose_vocabulary(explorer: Explorer) -> None:
-    texts = [at(explorer, vocab_size=size).text for size in (10, 1000, 2000)]
-    shares = [[float(percent) for percent in re.findall(r"tokens: ([\d.]+)%", text)] for text in texts]
-    for small, middle, large in zip(*shares, strict=True):
-        assert 100 > small > middle > large > 0
-        assert small > large + 20
-
-
 def show_merges(explorer: Explorer) -> None:
     rows = [at(explorer, merges=merges).text.split() for merges in (0, 3, 6)]
     assert {"".join(row) for row in rows} == {"ringstringkingstar"}
     assert 18 == len(rows[0]) > len(rows[1]) > len(rows[2])
     assert "ing" in rows[1]
+
+
+def three_ways(explorer: Explorer) -> None:
+    """More merges make fewer pieces; without any, BPE of both languages spells bytes."""
+    counts = []
+    for merges in (0, 400, 1244):
+        text = at(explorer, merges=merges).text
+        counts.append([int(number) for number in re.findall(r"(?:English BPE|BPE of both): (\d+)", text)])
+        assert "[UNK]" in text
+    assert counts[0][0] == counts[0][1] > counts[1][0] >= counts[2][0]
+    assert counts[0][1] > counts[1][1] > counts[2][1]
 
 
 def turn(explorer: Explorer) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import clipedu
@@ -25,8 +26,8 @@ class Source:
         return {"text/markdown": f"{self.link}\n\n```python\n{self.code}\n```", "text/plain": self.code}
 
 
-def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "") -> Source:
-    """The current source code of a class, method or function of the library.
+def show_source(obj: type | ModuleType | Callable[..., Any], start: str = "", stop: str = "") -> Source:
+    """The current source code of a class, method, function or module of the library.
 
     Args:
         start: begin at the first line that contains this text.
@@ -39,11 +40,11 @@ def show_source(obj: type | Callable[..., Any], start: str = "", stop: str = "")
         lines, first = inspect.getsourcelines(inspect.unwrap(obj))
         file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
     except (TypeError, OSError) as error:
-        raise ValueError(f"{obj!r} has no Python source: pass a class, a method or a function") from error
+        raise ValueError(f"{obj!r} has no Python source: pass a class, a method, a function or a module") from error
     begin = _find(lines, start, 0)
     end = _find(lines, stop, begin) + 1 if stop else len(lines)
     code = inspect.cleandoc("\n" + "".join(lines[begin:end]))
-    return Source(_link(file, first + begin), code)
+    return Source(_link(file, max(1, first) + begin), code)  # a module's first line is called 0
 
 
 def _find(lines: list[str], wanted: str, begin: int) -> int:

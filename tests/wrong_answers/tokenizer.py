@@ -2,63 +2,144 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from typing import Any
 
-import torch
-from torch import Tensor
-
+from clipedu.classroom.bpe import Pair, merge
+from clipedu.classroom.bpe import encode as right
 from tests.wrong_answers import WrongAnswers
+
+Encode = Callable[[list[str], dict[str, int], int], Any]
 
 
 def lookup(words: list[str], vocabulary: dict[str, int]) -> list[int]:
     return [vocabulary.get(word, 1) for word in words]
 
 
-def padded(rows: list[list[int]], filler: int = 0, width: int = 0) -> Tensor:
-    width = width or max(map(len, rows))
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+def ids_by(cut: Callable[[list[str], dict[str, int], int], list[int]]) -> Encode:
+    """An answer with these ids, filled up, and the mask that belongs to them."""
+
+    def encode(words: list[str], vocabulary: dict[str, int], length: int) -> Any:
+        ids = cut(words, vocabulary, length)
+        missing = length - len(ids)
+        return ids + [0] * missing, [1] * len(ids) + [0] * missing
+
+    return encode
 
 
-def mask_of(rows: list[list[int]]) -> Tensor:
-    return padded([[1] * len(row) for row in rows])
+def mask_by(change: Callable[[list[int], list[int]], list[int]]) -> Encode:
+    """An answer with the right ids and a mask made from them and the right mask."""
+    return lambda words, v, n: (right(words, v, n)[0], change(*right(words, v, n)))
+
+
+def filled(fill: Callable[[list[int], int], list[int]]) -> Encode:
+    """An answer that fills up in its own way."""
+
+    def encode(words: list[str], vocabulary: dict[str, int], length: int) -> Any:
+        ids = [2, *lookup(words, vocabulary)[: length - 2], 3]
+        return fill(ids, length - len(ids)), right(words, vocabulary, length)[1]
+
+    return encode
+
+
+def replay(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        pieces = merge(pieces, pair)
+    return pieces
+
+
+def until_one_fails(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        if (joined := merge(pieces, pair)) == pieces:
+            break
+        pieces = joined
+    return pieces
+
+
+def first_place_only(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for first, second in merges:
+        for place in range(len(pieces) - 1):
+            if (pieces[place], pieces[place + 1]) == (first, second):
+                pieces[place : place + 2] = [first + second]
+                break
+    return pieces
+
+
+def longest_piece(word: str, merges: list[Pair]) -> list[str]:
+    known = {*word, *(first + second for first, second in merges)}
+    pieces = []
+    while word:
+        end = max(length for length in range(1, len(word) + 1) if word[:length] in known)
+        pieces.append(word[:end])
+        word = word[end:]
+    return pieces
+
+
+def with_spaces(word: str, merges: list[Pair]) -> list[str]:
+    line = " ".join(word)
+    for first, second in merges:
+        line = line.replace(f"{first} {second}", first + second)
+    return line.split()
+
+
+def as_bytes(pieces: list[str]) -> bytes:
+    return "".join(pieces).encode("latin-1")
 
 
 WRONG: WrongAnswers = {
-    "split_words": [
-        ("capitals stay", "case", lambda text: text.split()),
-        ("cuts at spaces only", "punctuation", lambda text: text.lower().split()),
-        ("knows a-z only", "chinese_deleted", lambda text: re.findall("[a-z0-9]+", text.lower())),
-        ("takes Chinese for a word", "chinese_glued", lambda text: re.findall(r"\w+", text.lower())),
-        ("cuts Chinese in pairs", "chinese", lambda text: re.findall("[一-龥]{1,2}|[a-z0-9]+", text.lower())),
-        ("cuts into letters", "english", lambda text: list(text.lower().replace(" ", ""))),
-        ("forgets digits", "mixed", lambda text: re.findall("[一-龥]|[a-z]+", text.lower())),
-        ("gives a str", "type", lambda text: " ".join(re.findall("[一-龥]|[a-z0-9]+", text.lower()))),
-        ("drops double words", "english", lambda text: list(dict.fromkeys(re.findall("[a-z]+", text.lower())))),
-    ],
     "encode": [
-        ("no special tokens", "cls", lambda words, v, n: lookup(words, v)),
-        ("no [SEP]", "sep", lambda words, v, n: [2, *lookup(words, v)][:n]),
-        ("counts from 0", "ids", lambda words, v, n: [2, *range(len(words)), 3]),
-        ("looks up without [UNK]", "unknown", lambda words, v, n: [2, *(v[w] for w in words), 3]),
-        ("leaves unknown words out", "unknown", lambda words, v, n: [2, *(v[w] for w in words if w in v), 3]),
-        ("never truncates", "too_long", lambda words, v, n: [2, *lookup(words, v), 3]),
-        ("forgets that [CLS] and [SEP] count", "too_long", lambda words, v, n: [2, *lookup(words, v)[:n], 3]),
-        ("forgets that [SEP] counts", "too_long", lambda words, v, n: [2, *lookup(words, v)[: n - 1], 3]),
-        ("cuts [SEP] off", "sep_cut", lambda words, v, n: [2, *lookup(words, v), 3][:n]),
-        ("keeps the end, not the beginning", "truncation", lambda words, v, n: [2, *lookup(words, v)[2 - n :], 3]),
-        ("gives a tensor", "type", lambda words, v, n: torch.tensor([2, *lookup(words, v)[: n - 2], 3])),
+        ("no special tokens", "cls", ids_by(lambda words, v, n: lookup(words, v))),
+        ("no [SEP]", "sep", ids_by(lambda words, v, n: [2, *lookup(words, v)][:n])),
+        ("counts from 0", "ids", ids_by(lambda words, v, n: [2, *range(len(words)), 3])),
+        ("looks up without [UNK]", "unknown", ids_by(lambda words, v, n: [2, *(v[w] for w in words), 3])),
+        ("leaves unknown words out", "unknown", ids_by(lambda words, v, n: [2, *(v[w] for w in words if w in v), 3])),
+        ("never truncates", "too_long", ids_by(lambda words, v, n: [2, *lookup(words, v), 3])),
+        ("forgets that both ends count", "too_long", ids_by(lambda words, v, n: [2, *lookup(words, v)[:n], 3])),
+        ("forgets that [SEP] counts", "too_long", ids_by(lambda words, v, n: [2, *lookup(words, v)[: n - 1], 3])),
+        ("cuts [SEP] off", "sep_cut", ids_by(lambda words, v, n: [2, *lookup(words, v), 3][:n])),
+        ("keeps the end", "truncation", ids_by(lambda words, v, n: [2, *lookup(words, v)[2 - n :], 3])),
+        ("does not fill up", "not_filled", filled(lambda ids, missing: ids)),
+        ("fills on the left", "left", filled(lambda ids, missing: [0] * missing + ids)),
+        ("fills before [SEP]", "sep_last", filled(lambda ids, missing: [*ids[:-1], *[0] * missing, 3])),
+        ("fills with [UNK]", "pad_id", filled(lambda ids, missing: ids + [1] * missing)),
+        ("mask the wrong way round", "inverted", mask_by(lambda ids, mask: [1 - one for one in mask])),
+        ("mask of ones", "mask_of_ones", mask_by(lambda ids, mask: [1] * len(ids))),
+        ("masks [UNK] out", "unknown_masked", mask_by(lambda ids, mask: [int(number > 1) for number in ids])),
+        ("gives the ids as mask", "mask", mask_by(lambda ids, mask: ids)),
+        ("gives ids alone", "type", lambda words, v, n: right(words, v, n)[0]),
     ],
-    "pad": [
-        ("on the left", "left", lambda rows: (padded([row[::-1] for row in rows]).flip(1), mask_of(rows).flip(1))),
-        ("fills with [UNK]", "pad_id", lambda rows: (padded(rows, 1), mask_of(rows))),
-        ("loses [SEP]", "ids", lambda rows: (padded([row[:-1] for row in rows], width=4), mask_of(rows))),
-        ("mask is the wrong way round", "inverted", lambda rows: (padded(rows), 1 - mask_of(rows))),
-        ("mask is all ones", "mask_of_ones", lambda rows: (padded(rows), torch.ones_like(padded(rows)))),
-        ("gives the ids as mask", "mask", lambda rows: (padded(rows), padded(rows))),
-        ("pads to 77", "shape", lambda rows: (padded(rows, width=77), padded(rows, width=77) > 0)),
-        ("cuts to the shortest", "shape", lambda rows: 2 * (torch.tensor([row[:3] for row in rows]),)),
-        ("gives lists", "type", lambda rows: (padded(rows).tolist(), mask_of(rows).tolist())),
-        ("gives ids alone", "type", padded),
-        ("gives floats", "dtype", lambda rows: (padded(rows).float(), mask_of(rows))),
+    "bpe_encode": [
+        ("gives the letters", "letters", lambda word, merges: list(word)),
+        (
+            "forgets to keep what was joined",
+            "letters",
+            lambda word, merges: [merge(list(word), p) for p in merges] and [*word],
+        ),
+        ("backwards", "order", lambda word, merges: replay(word, merges[::-1])),
+        ("returns inside the loop", "first_only", lambda word, merges: replay(word, merges[:1])),
+        ("breaks when a merge does not apply", "stops", until_one_fails),
+        ("joins the first place only", "once", first_place_only),
+        ("takes the longest known piece", "longest", longest_piece),
+        ("replaces in a line of text", "substring", with_spaces),
+        ("gives a str", "type", lambda word, merges: " ".join(replay(word, merges))),
+        ("does not cut at all", "value", lambda word, merges: [word]),
+    ],
+    "bpe_decode": [
+        ("joins the letters", "garbled", "".join),
+        ("encodes as UTF-8", "garbled", lambda pieces: "".join(pieces).encode().decode()),
+        ("joins with spaces", "spaces", lambda pieces: " ".join(pieces).encode("latin-1").decode()),
+        ("each piece alone", "alone", lambda pieces: "".join(as_bytes([piece]).decode() for piece in pieces)),
+        (
+            "each alone, errors replaced",
+            "alone",
+            lambda pieces: "".join(as_bytes([p]).decode("utf-8", "replace") for p in pieces),
+        ),
+        ("strict", "crash", lambda pieces: as_bytes(pieces).decode()),
+        ("drops what is incomplete", "dropped", lambda pieces: as_bytes(pieces).decode(errors="ignore")),
+        ("gives bytes", "type", as_bytes),
+        ("the wrong code", "value", lambda pieces: as_bytes(pieces).decode("utf-16-le", "replace")),
     ],
 }

@@ -1,28 +1,32 @@
 """The checks of the exercises. A check never raises: it returns a card with the property that failed and a hint."""
 
-from clipedu.classroom.checks.encoders import mean_pool, output_size, receptive_field
-from clipedu.classroom.checks.loss import loss_gradient, multi_positive_loss, row_loss
-from clipedu.classroom.checks.pretraining import drift, parts
-from clipedu.classroom.checks.projection import best_images, cosine_matrix, normalize
-from clipedu.classroom.checks.tokenizer import encode, pad, split_words
-from clipedu.classroom.checks.training import learning_rate, parameter_groups, training_step
+from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention, receptive_field
+from clipedu.classroom.checks.loss import clip_loss, loss_gradient, text_to_image_loss
+from clipedu.classroom.checks.pretraining import drift, recall_at_k, verdict
+from clipedu.classroom.checks.projection import best_images, clip_similarity, normalize
+from clipedu.classroom.checks.tokenizer import bpe_decode, bpe_encode, encode
+from clipedu.classroom.checks.training import fp16_step, parameter_groups, read_curve, resume, save
 
 __all__ = [
     "best_images",
-    "cosine_matrix",
+    "bpe_decode",
+    "bpe_encode",
+    "clip_loss",
+    "clip_similarity",
+    "diagnose",
     "drift",
     "encode",
-    "learning_rate",
+    "fp16_step",
     "loss_gradient",
     "mean_pool",
-    "multi_positive_loss",
+    "multi_head_attention",
     "normalize",
-    "output_size",
-    "pad",
     "parameter_groups",
-    "parts",
+    "read_curve",
+    "recall_at_k",
     "receptive_field",
-    "row_loss",
-    "split_words",
-    "training_step",
+    "resume",
+    "save",
+    "text_to_image_loss",
+    "verdict",
 ]
