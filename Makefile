@@ -75,6 +75,7 @@ endif
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.temperature
 	$(BIN)/python -m benchmarks.page
 
 # Collect the evidence that takes hours, into studies/results.

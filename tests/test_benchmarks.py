@@ -29,6 +29,7 @@ from benchmarks import (
     search_scale,
     starts,
     steps,
+    temperature,
     time_to_recall,
 )
 from clipedu import ImageTextDataset, TrainConfig, contrastive_loss
@@ -177,6 +178,16 @@ def test_flickr8k(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = run(flickr8k, *options, 1)["runs"]
     assert [(result["seed"], set(result["scores"])) for result in runs] == [(0, {"en", "zh"}), (1, {"en", "zh"})]
     assert [step["label"] for step in run(flickr8k, *options, "--changes")["runs"]] == list(flickr8k.CHANGES)
+
+
+def test_temperature(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed temperature stays, and a learned one moves."""
+    monkeypatch.setattr(temperature, "ARMS", [(0.07, 0.0), (1.0, 10.0)])
+    fixed, learned = run(temperature, "--data-dir", few, "--steps", 4, "--read-every", 2, "--seeds", 0)
+    assert [reading["temperature"] for reading in fixed["readings"]] == [0.07, 0.07]
+    assert [reading["step"] for reading in learned["readings"]] == [2, 4]
+    assert 0.9 < learned["readings"][-1]["temperature"] < 1
+    assert {*learned["readings"][-1]} == {"step", "temperature", "i2t", "t2i"}
 
 
 def test_the_page_matches_the_recordings(tmp_path: Path) -> None:

@@ -252,7 +252,8 @@ def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gp
 
     monkeypatch.setattr(clipedu, "train", train_small)
     monkeypatch.setattr(lessons, "train", train_small)
-    monkeypatch.setattr(lessons.trained_model, "__defaults__", (run_dir,))
+    for load in (lessons.trained_model, lessons.training_moments):
+        monkeypatch.setattr(load, "__defaults__", (run_dir,))
     monkeypatch.chdir(path.parent)
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     failed = []

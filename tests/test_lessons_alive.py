@@ -117,7 +117,7 @@ def turn(explorer: Explorer) -> None:
 
 def spread(explorer: Explorer) -> None:
     for width in (2, 256, 512):
-        _, measured, predicted, *_ = numbers(at(explorer, D=width).text)
+        _, measured, _, predicted, *_ = numbers(at(explorer, D=width).text)
         assert predicted == pytest.approx(width**-0.5, abs=0.001)
         assert measured == pytest.approx(predicted, rel=0.05)
 
@@ -201,32 +201,34 @@ def memory_at(explorer: Explorer) -> None:
     assert 9 < kept[224, 1024] / kept[64, 1024] < 13
 
 
-def temperature_explorer(explorer: Explorer) -> None:
-    """Both ends and the middle; equal cosines give a loss of ln 8 at any temperature."""
-    for temperature in (0.01, 0.1, 1.0):
-        text = at(explorer, matrix="collapsed", temperature=temperature, row=3).text
-        assert numbers(text)[-3:] == pytest.approx([math.log(8)] * 3, abs=0.001)
-        assert float(re.findall(r"own text (\d\.\d+)", text)[0]) == pytest.approx(1 / 8, abs=0.001)
-        text = at(explorer, matrix="untrained", temperature=temperature).text
-        own, others = re.findall(r"own pair (-?\d+\.\d+), on the others together (-?\d+\.\d+)", text)[0]
-        assert float(own) <= 0 <= float(others)
-    sharp, _, flat = (numbers(at(explorer, matrix="trained", row=5, temperature=t).text)[-3:] for t in (0.01, 0.1, 1.0))
-    assert max(sharp) < 0.05
-    assert 1 < min(flat) <= max(flat) < math.log(8) + 0.001
-    losses = [numbers(at(explorer, matrix="untrained", temperature=t).text)[-3] for t in (0.01, 0.1, 1.0)]
-    assert losses == sorted(losses, reverse=True), "being confidently wrong costs most"
+def temperature_panel(explorer: Explorer) -> None:
+    """At each moment the gradient leads to the marked minimum, which moves left during training, in both directions."""
+    for direction in ("I → T", "T → I"):
+        steps = sorted(explorer.controls["step"].options, key=int)
+        marks = re.findall(r"step \d+ ▼ τ = ([\d.]+)", at(explorer, direction=direction, temperature=0.07).text)
+        lowest = [float(mark) for mark in marks]
+        assert lowest[0] == 1 and lowest == sorted(lowest, reverse=True) and len(set(lowest)) == len(lowest)
+        losses = []
+        for step, best in zip(steps, lowest, strict=True):
+            for temperature, sign in ((0.01, 1), (1.0, -1 if best < 0.9 else 1)):
+                push = float(
+                    re.findall(r"1/τ\) = ([-+][\d.]+)", at(explorer, step=step, temperature=temperature).text)[0]
+                )
+                assert push * sign > 0, "below the minimum the temperature rises, above it it falls"
+            losses.append(float(re.findall(r"L = ([\d.]+)", at(explorer, step=step, temperature=0.07).text)[0]))
+        assert losses == sorted(losses, reverse=True)
 
 
 def first_loss(explorer: Explorer) -> None:
     for width, temperature in ((16, 1.0), (256, 0.1), (512, 1.0)):
         text = at(explorer, D=width, temperature=temperature).text
-        ends = dict(re.findall(r"(measured|ln N|ln N \+ [^,]*?) from [-\d.]+ to ([\d.]+)", text))
+        ends = dict(re.findall(r"(L|ln N|ln N \+ [^ ]*?) [\d.]+ … ([\d.]+)", text))
         assert float(ends["ln N"]) == pytest.approx(math.log(1024), abs=0.006)
         predicted = math.log(1024) + 1 / (2 * temperature**2 * width)
-        assert float(ends["ln N + 1 / (2 tau^2 D)"]) == pytest.approx(predicted, abs=0.006)
-        assert float(ends["measured"]) == pytest.approx(predicted, abs=0.15)
+        assert float(ends["ln N + 1/(2τ²D)"]) == pytest.approx(predicted, abs=0.006)
+        assert float(ends["L"]) == pytest.approx(predicted, abs=0.15)
     text = at(explorer, D=16, temperature=0.01).text
-    assert float(re.findall(r"measured from [\d.]+ to ([\d.]+)", text)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
+    assert float(re.findall(r"L [\d.]+ … ([\d.]+)", text)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
 
 
 def test_numbers_at_minimum_middle_and_maximum(explorers: list[Explorer]) -> None:

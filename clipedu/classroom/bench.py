@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipedu.classroom.lessons import sample_data
+from clipedu.classroom.lessons import Moment, sample_data
 from clipedu.classroom.plots.tables import table
 from clipedu.classroom.view import View
 from clipedu.data.dataset import ImageTextDataset
@@ -18,12 +18,38 @@ from clipedu.data.loading import epoch_batches
 from clipedu.embedding import embed_images, embed_texts
 from clipedu.encoders import ImageEncoder, WordAverage
 from clipedu.evaluation import recall_at_k
-from clipedu.model import CLIP, compute_similarity
+from clipedu.model import CLIP, compute_similarity, inference
 from clipedu.runs.features import frozen_features
 from clipedu.tokenizer import SimpleTokenizer
 
 # From vectors `[B, E]` of any length, the logarithm of the scale, and a number for each caption, `[B]`.
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+TAUS: list[float] = torch.logspace(-2, 0, 41).tolist()
+
+
+class Landscapes:
+    """The loss at every temperature in TAUS, at several moments of a training, from I to T and from T to I.
+
+    Attributes:
+        curves: by direction ("I → T", "T → I") and step, the losses.
+        tables: by direction and step, cosines `[N, N]` whose rows are the queries.
+    """
+
+    def __init__(self, moments: Sequence[Moment]) -> None:
+        self.tables = {
+            "I → T": {moment.step: moment.cosines for moment in moments},
+            "T → I": {moment.step: moment.cosines.T for moment in moments},
+        }
+        self.curves = {
+            direction: {step: [self._loss(cosines, tau) for tau in TAUS] for step, cosines in tables.items()}
+            for direction, tables in self.tables.items()
+        }
+
+    @staticmethod
+    def _loss(cosines: Tensor, tau: float) -> float:
+        return F.cross_entropy(cosines / tau, torch.arange(len(cosines))).item()
 
 
 @dataclass
@@ -85,6 +111,12 @@ class TestBench:
             losses.append(loss.item())
         return Run(model, losses)
 
+    def test_vectors(self, model: CLIP) -> tuple[Tensor, Tensor]:
+        """Of every test picture and every test caption, `[N, E]` each: projected, not yet normalized."""
+        with inference(model):
+            features = model.text_encoder(**self.tokenizer(self.test_captions, padding="longest"))
+            return model.image_projection(self.test_features), model.text_projection(features)
+
     def test_cosines(self, model: CLIP) -> Tensor:
         """Of every test picture with every test caption, `[N, N]`."""
         return compute_similarity(
@@ -104,7 +136,7 @@ class TestBench:
         }
 
     def margin(self, run: Run) -> float:
-        """Of captions that name a class: the cosine of the right one minus the nearest wrong one, mean over pictures."""
+        """How far the cosine of the right class is above the nearest wrong one, averaged over the test pictures."""
         classes = sorted(set(self.test_captions))
         embedding = embed_texts(run.model, self.tokenizer, classes)
         cosines = compute_similarity(embed_images(run.model, self.test_features), embedding)
@@ -122,3 +154,12 @@ class TestBench:
                 numbers = [run.losses[0], run.losses[-1], *self.scores(run.model).values()]
                 rows.append([name, *(f"{number:.2f}" for number in numbers)])
         return table(columns, rows)
+
+    def compare_margins(self, runs: Mapping[str, Sequence[Run]]) -> View:
+        """One row for each run, by label and in the order of the seeds: the last loss in training, and the margin."""
+        rows = [
+            [name, f"{run.losses[-1]:.2f}", f"{self.margin(run):.3f}"]
+            for name, members in runs.items()
+            for run in members
+        ]
+        return table(["I → T, T → I", "末步损失 | last loss", "间隔 | margin"], rows)

@@ -41,15 +41,6 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return torch.stack([sentence[mask == 1].mean(dim=0) for sentence, mask in zip(hidden, attention_mask, strict=True)])
 
 
-def receptive_field(layers: list[tuple[int, int]]) -> int:
-    """How many pixels across one cell of the last of these (kernel, stride) layers sees, first layer first."""
-    seen, step = 1, 1
-    for kernel, stride in layers:
-        seen += (kernel - 1) * step
-        step *= stride
-    return seen
-
-
 def text_to_image_loss(logits: Tensor, caption_ids: Tensor) -> Tensor:
     """The loss down the columns of `logits` `[B, B]`; every picture whose caption has the same id is right."""
     losses = []
@@ -57,6 +48,11 @@ def text_to_image_loss(logits: Tensor, caption_ids: Tensor) -> Tensor:
         right = column[caption_ids == number]
         losses.append(column.logsumexp(dim=0) - right.logsumexp(dim=0))
     return torch.stack(losses).mean()
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Length 1 along the last axis; a zero vector stays zero."""
+    return F.normalize(x, dim=-1)
 
 
 def clip_similarity(image_features: Tensor, text_features: Tensor, W_image: Tensor, W_text: Tensor) -> Tensor:

@@ -136,42 +136,41 @@ def histogram(
 def temperature_panel(
     temperatures: Sequence[float],
     losses: Mapping[int, Sequence[float]],
-    step: int,
-    temperature: float,
-    loss: float,
-    push: float,
     chance: float,
+    step: int | None = None,
+    here: tuple[float, float, float] = (0, 0, 0),
 ) -> Drawing:
     """The loss at every temperature, for one model at several moments of its training.
 
     Args:
         losses: one curve for each moment, by its step; the lowest point of each is marked.
-        step: the moment whose curve is thick.
-        temperature: where the dot stands on that curve, at this `loss`.
-        push: the gradient on ln(1 / temperature); the arrow shows which way a step would move the dot.
         chance: the loss of guessing.
+        step: the moment whose curve is thick; None draws nothing but the curves.
+        here: a temperature, the loss there, and its gradient on ln(1 / temperature); the arrow shows which way a step
+            against that gradient would go.
     """
     figure = Figure(figsize=(6.4, 3.4), dpi=84)  # a constrained layout would draw it twice: a slider has to be quick
     axes, key = figure.add_axes((0.07, 0.08, 0.91, 0.88)), []
     for (number, ys), colour in zip(losses.items(), STAGES, strict=False):
         lowest = min(range(len(ys)), key=ys.__getitem__)
-        axes.plot(temperatures, ys, color=colour, linewidth=3 if number == step else 1.2)
+        axes.plot(temperatures, ys, color=colour, linewidth=3 if number == step else 1.4)
         axes.plot(temperatures[lowest], ys[lowest], "v", color=colour, markersize=9, markeredgecolor="black")
-        label = f"第 {number} 步，最低点 τ = {{0:.3f}} | step {number}, lowest at τ = {{0:.3f}}"
-        key.append((swatch(colour, "-"), label.format(temperatures[lowest])))
+        at = f"▼ τ = {temperatures[lowest]:.3f}"
+        key.append((swatch(colour, "-"), f"第 {number} 步 {at} | step {number} {at}"))
     axes.axhline(chance, color="black", linestyle="--", linewidth=1)
     key.append((swatch("black", "--"), f"ln N = {chance:.2f}"))
     axes.set(xscale="log", yscale="log", xlim=(temperatures[0], temperatures[-1]))
-    ahead = temperature * math.exp(max(-0.9, min(0.9, 0.6 * push)))  # a step goes against the gradient
-    axes.annotate("", (ahead, loss), (temperature, loss), arrowprops={"arrowstyle": "-|>", "linewidth": 2})
-    axes.plot(temperature, loss, "o", color="black", markersize=8)
-    for axis, ticks in ((axes.xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)), (axes.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20))):
+    axes.set_ylim(min(map(min, losses.values())) * 0.8, 12)
+    for axis, ticks in ((axes.xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)), (axes.yaxis, (0.5, 1, 2, 5, 10))):
         axis.set_major_locator(FixedLocator(ticks))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
-    axes.set_ylim(min(map(min, losses.values())) * 0.8, 12)
     axes.grid(alpha=0.3)
-    here = f"τ = {temperature:.3f}, L = {loss:.3f}, ∂L/∂ln(1/τ) = {push:+.3f}"
-    key.append(("●", here))
-    alt = "; ".join([here, *(label for _, label in key[:-2])])
-    return Drawing(figure, alt, "", key, "温度 τ | temperature τ", "300 对的损失 | loss on 300 pairs")
+    if step is not None:
+        temperature, loss, push = here
+        ahead = temperature * math.exp(max(-0.9, min(0.9, 0.6 * push)))
+        axes.annotate("", (ahead, loss), (temperature, loss), arrowprops={"arrowstyle": "-|>", "linewidth": 2})
+        axes.plot(temperature, loss, "o", color="black", markersize=8)
+        key.append(("●", f"τ = {temperature:.3f}, L = {loss:.3f}, ∂L/∂ln(1/τ) = {push:+.3f}"))
+    alt = "; ".join(label for _, label in key)
+    return Drawing(figure, alt, "", key, "温度 τ | temperature τ", "损失 | loss")
