@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.nn import functional as F
 
 from tests.wrong_answers import WrongAnswers
+
+
+def unit(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1)
+
 
 WRONG: WrongAnswers = {
     "normalize": [
@@ -14,20 +20,23 @@ WRONG: WrongAnswers = {
         ("L1", "L1", lambda x: F.normalize(x, p=1, dim=-1)),
         ("by the largest", "length", lambda x: x / x.amax(dim=-1, keepdim=True).clamp(1e-9)),
         ("LayerNorm", "length", lambda x: F.layer_norm(x, x.shape[-1:])),
-        ("divides 0 by 0", "nan", lambda x: x / x.norm(dim=-1, keepdim=True)),
-        ("forgets keepdim", "error", lambda x: x / x.norm(dim=-1)),
-        ("gives zero a direction", "zero", lambda x: F.normalize(x + 1e-9)),
-        ("loses the sign", "sign", lambda x: F.normalize(x.abs())),
+        ("divides 0 by 0", "zero_nan", lambda x: x / x.norm(dim=-1, keepdim=True)),
+        ("forgets keepdim", "no_keepdim", lambda x: x / x.norm(dim=-1)),
+        ("forgets that dim is 1 by default", "three_axes", lambda x: F.normalize(x)),
+        ("gives zero a direction", "zero", lambda x: F.normalize(x + 1e-9, dim=-1)),
+        ("adds too much", "short", lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-6)),
+        ("loses the sign", "sign", lambda x: F.normalize(x.abs(), dim=-1)),
     ],
-    "cosine_matrix": [
-        ("dot products", "not_normalized", lambda images, texts: images @ texts.T),
-        ("normalizes images only", "one_side", lambda images, texts: F.normalize(images) @ texts.T),
-        ("normalizes texts only", "one_side", lambda images, texts: images @ F.normalize(texts).T),
-        ("texts down", "transposed", lambda images, texts: F.normalize(texts) @ F.normalize(images).T),
-        ("columns", "value", lambda images, texts: F.normalize(images, dim=0) @ F.normalize(texts, dim=0).T),
-        ("row by row", "error", F.cosine_similarity),
-        ("softmax on top", "value", lambda images, texts: (F.normalize(images) @ F.normalize(texts).T).softmax(1)),
-        ("forgets to transpose", "error", lambda images, texts: F.normalize(images) @ F.normalize(texts)),
+    "clip_similarity": [
+        ("dot products", "not_normalized", lambda x, y, v, w: x @ v.T @ (y @ w.T).T),
+        ("normalizes images only", "one_side", lambda x, y, v, w: unit(x @ v.T) @ (y @ w.T).T),
+        ("normalizes texts only", "one_side", lambda x, y, v, w: x @ v.T @ unit(y @ w.T).T),
+        ("normalizes the features", "too_early", lambda x, y, v, w: unit(x) @ v.T @ (unit(y) @ w.T).T),
+        ("texts down", "transposed", lambda x, y, v, w: unit(y @ w.T) @ unit(x @ v.T).T),
+        ("columns", "columns", lambda x, y, v, w: F.normalize(x @ v.T, dim=0) @ F.normalize(y @ w.T, dim=0).T),
+        ("softmax on top", "softmax", lambda x, y, v, w: (unit(x @ v.T) @ unit(y @ w.T).T).softmax(dim=1)),
+        ("swaps the matrices", "swapped", lambda x, y, v, w: unit(x @ w.T) @ unit(y @ v.T).T),
+        ("does not turn the matrix", "error", lambda x, y, v, w: unit(x @ v) @ unit(y @ w).T),
     ],
     "best_images": [
         ("gives the cosines", "values", lambda similarity, k: similarity.topk(k, dim=0).values.T),

@@ -1,11 +1,11 @@
 """The checks of the exercises. A check never raises: it returns a card with the property that failed and a hint."""
 
-from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention, receptive_field
+from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention
 from clipedu.classroom.checks.loss import clip_loss, loss_gradient, text_to_image_loss
 from clipedu.classroom.checks.pretraining import drift, recall_at_k, verdict
 from clipedu.classroom.checks.projection import best_images, clip_similarity, normalize
 from clipedu.classroom.checks.tokenizer import bpe_decode, bpe_encode, encode
-from clipedu.classroom.checks.training import fp16_step, parameter_groups, read_curve, resume, save
+from clipedu.classroom.checks.training import fp16_step, read_curve, resume, save
 
 __all__ = [
     "best_images",
@@ -21,10 +21,8 @@ __all__ = [
     "mean_pool",
     "multi_head_attention",
     "normalize",
-    "parameter_groups",
     "read_curve",
     "recall_at_k",
-    "receptive_field",
     "resume",
     "save",
     "text_to_image_loss",
