@@ -3,53 +3,95 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor
+from torch.nn import functional as F
 
+from clipedu.classroom import reference
 from clipedu.classroom.checks.framework import Answer, exercise
 
 
 @exercise(
-    float="边长是整数，得到 {found}：卷积核放不下时就停住，请向下取整\n"
-    "a side is an integer, not {found}: the kernel stops where it no longer fits, so round down",
-    type="应返回整数，得到 {found!r}\nexpected an integer, got {found!r}",
-    minus_one="{call} = {found}，少了 1：卷积核的起点也是一个位置，填充要算两边\n"
-    "{call} = {found}, 1 too small: the kernel's first position counts too, and padding is on both sides",
-    plus_one="{call} = {found}，多了 1：最后一步放不下卷积核\n"
-    "{call} = {found}, 1 too large: the kernel does not fit at the last step",
-    value="{call} = {found}，而 PyTorch 得到 {wanted}\n{call} = {found}, but PyTorch gives {wanted}",
+    nan="结果里有 NaN：有一整行的分数都成了 -inf。遮的应是列（被看的词元），而且 mask 里 0 才是填充\n"
+    "the result contains NaN: a whole row of scores became -inf. Mask columns (the tokens that are looked at), and 0 "
+    "in the mask is the padding",
+    no_mask="填充也被看见了：softmax 之前，把 mask 为 0 的那些列的分数改成 -inf\n"
+    "padding is looked at: before softmax, set the scores of the columns where the mask is 0 to -inf",
+    zeroed="填充的分数成了 0，而 e^0 = 1，它照样分到权重：要改成 -inf\n"
+    "padding has a score of 0, and since e^0 = 1 it still gets a weight: use -inf",
+    not_scaled="分数没有除以 sqrt(D / heads)\nthe scores are not divided by sqrt(D / heads)",
+    width="分数除以了 sqrt(D)：每个头只有 D / heads 个数\n"
+    "the scores are divided by sqrt(D), but a head has only D / heads numbers",
+    axis="softmax 沿错了方向：每一行（正在看的词元）加起来是 1，用 dim=-1\n"
+    "softmax runs along the wrong axis: each row (a token that looks) sums to 1, so use dim=-1",
+    one_head="好像只有一个头：D 个数要分成 heads 份，各自打分\n"
+    "there seems to be one head only: split the D numbers into heads parts that score separately",
+    split="分头时词元混在了一起：先 view 成 (B, T, heads, D / heads)，再 transpose(1, 2)\n"
+    "splitting into heads mixed up the tokens: view as (B, T, heads, D / heads) first, then transpose(1, 2)",
+    joined="合并各头时忘了把 heads 换回原位：先 transpose(1, 2)，再 reshape\n"
+    "when joining the heads, move them back first: transpose(1, 2), then reshape",
+    no_output="少了最后一步：各头拼起来之后，还要过 out_weight 和 out_bias\n"
+    "the last step is missing: the joined heads go through out_weight and out_bias",
+    no_bias="偏置没有加上：in_bias 和 out_bias 都要用\nthe biases are missing: use both in_bias and out_bias",
+    roles="q 和 k 换了位置：in_weight 的三段依次是 q、k、v\n"
+    "q and k are swapped: the three parts of in_weight are q, k, v in this order",
 )
-def output_size(answer: Answer) -> None:
-    """Exercise 2.1: `output_size(size, kernel, stride, padding) -> int`, the side after a convolution."""
-    cases = (64, 7, 2, 3), (28, 5, 1, 0), (32, 3, 2, 1), (16, 1, 1, 0), (7, 3, 2, 0), (224, 16, 16, 0), (33, 3, 2, 0)
-    for arguments in cases:
-        size, kernel, stride, padding = arguments
-        found = answer.call(*arguments)
-        answer.must(not isinstance(found, float), "float", found=found)
-        answer.must(isinstance(found, int), "type", found=found)
-        wanted = nn.Conv2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, size, size)).shape[-1]
-        mistakes = {"minus_one": wanted - 1, "plus_one": wanted + 1}
-        answer.compare(found, wanted, mistakes, call=f"output_size{arguments}")
+def multi_head_attention(answer: Answer) -> None:
+    """Exercise 2.1: `multi_head_attention(x, in_weight, in_bias, out_weight, out_bias, heads, mask) -> [B, T, D]`."""
+    generator = torch.Generator().manual_seed(0)
+    in_weight, in_bias, out_weight, out_bias, x = (
+        torch.randn(shape, generator=generator) for shape in ((24, 8), (24,), (8, 8), (8,), (2, 4, 8))
+    )
+    weights = in_weight, in_bias, out_weight, out_bias
+    everything, padded = torch.ones(2, 4, dtype=torch.long), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    mistakes = {
+        "not_scaled": _attention(x, *weights, 2, everything, divisor=1.0),
+        "width": _attention(x, *weights, 2, everything, divisor=8**0.5),
+        "axis": _attention(x, *weights, 2, everything, axis=-2),
+        "one_head": _attention(x, *weights, 1, everything),
+        "split": _attention(x, *weights, 2, everything, split_by_view=True),
+        "joined": _attention(x, *weights, 2, everything, join_by_view=True),
+        "no_output": _attention(x, in_weight, in_bias, torch.eye(8), torch.zeros(8), 2, everything),
+        "no_bias": (
+            _attention(x, in_weight, 0 * in_bias, out_weight, 0 * out_bias, 2, everything),
+            _attention(x, in_weight, 0 * in_bias, out_weight, out_bias, 2, everything),
+            _attention(x, in_weight, in_bias, out_weight, 0 * out_bias, 2, everything),
+        ),
+        "roles": _attention(
+            x, *(torch.cat([w[8:16], w[:8], w[16:]]) for w in weights[:2]), *weights[2:], 2, everything
+        ),
+    }
+    answer.expect((x, *weights, 2, everything), reference.attention(x, *weights, 2, everything), mistakes)
+    mistakes = {
+        "no_mask": _attention(x, *weights, 2, everything),
+        "zeroed": _attention(x, *weights, 2, padded, hidden=0.0),
+    }
+    answer.expect((x, *weights, 2, padded), reference.attention(x, *weights, 2, padded), mistakes)
 
 
-@exercise(
-    sum_of_kernels="receptive_field({layers}) = {found}：相邻两层的卷积核会重叠，每层只增加 kernel - 1\n"
-    "receptive_field({layers}) = {found}: kernels of adjacent layers overlap, so each adds only kernel - 1",
-    strides="receptive_field({layers}) = {found}，忘了步幅：走过步幅 2 之后，一步等于原图上的两个像素\n"
-    "receptive_field({layers}) = {found} ignores strides: after a stride of 2, a step is two pixels wide",
-    value="receptive_field({layers}) = {found!r}，应为 {wanted}：步幅只影响它之后的层\n"
-    "receptive_field({layers}) = {found!r} should be {wanted}: a stride affects only the layers after it",
-)
-def receptive_field(answer: Answer) -> None:
-    """Exercise 2.2: `receptive_field(layers) -> int` for a list of (kernel, stride), first layer first."""
-    for layers, wanted in (
-        ([(3, 1)], 3),
-        ([(3, 1), (3, 1)], 5),
-        ([(3, 2), (3, 1)], 7),
-        ([(7, 2), (3, 2), (3, 1), (3, 2)], 27),
-    ):
-        kernels = [kernel for kernel, _ in layers]
-        mistakes = {"sum_of_kernels": sum(kernels), "strides": sum(kernels) - len(kernels) + 1}
-        answer.expect((layers,), wanted, mistakes, layers=layers)
+def _attention(
+    x: Tensor,
+    in_weight: Tensor,
+    in_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    heads: int,
+    mask: Tensor,
+    *,
+    hidden: float = -torch.inf,
+    divisor: float | None = None,
+    axis: int = -1,
+    split_by_view: bool = False,
+    join_by_view: bool = False,
+) -> Tensor:
+    """Multi-head attention with one step done wrongly."""
+    count, length, width = x.shape
+    apart, shape = (count, length, heads, width // heads), (count, heads, length, width // heads)
+    thirds = F.linear(x, in_weight, in_bias).chunk(3, dim=-1)
+    q, k, v = (part.reshape(shape) if split_by_view else part.reshape(apart).transpose(1, 2) for part in thirds)
+    scores = q @ k.transpose(-2, -1) / (divisor or (width // heads) ** 0.5)
+    looked = scores.masked_fill(mask[:, None, None] == 0, hidden).softmax(dim=axis) @ v
+    joined = looked if split_by_view or join_by_view else looked.transpose(1, 2)
+    return F.linear(joined.reshape(x.shape), out_weight, out_bias)
 
 
 @exercise(
@@ -59,7 +101,7 @@ def receptive_field(answer: Answer) -> None:
     cls="这是第 0 个位置的输出，不是平均\nthis is the output at position 0, not the mean",
 )
 def mean_pool(answer: Answer) -> None:
-    """Exercise 2.3: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
+    """Exercise 2.2: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
     hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, -50.0]], [[6.0, 0.0], [0.0, 3.0], [3.0, 3.0]]])  # (2, 3, 2)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     total = torch.tensor([[4.0, 6.0], [9.0, 6.0]])
