@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipedu.classroom.checks.framework import Answer, exercise
+from clipedu.classroom.checks.framework import Answer, Mistakes, exercise
 from clipedu.tokenizer import CLS, PAD, SEP, UNK
 
 SHOULD_GIVE = "{text!r} 应得 {wanted}，得到 {found}\n{text!r} should give {wanted}, not {found}"
@@ -52,12 +52,13 @@ def encode(answer: Answer) -> None:
             answer.refuse("unknown", found=f"KeyError: {error}")
         answer.must(isinstance(result, tuple) and len(result) == 2, "type")
         answer.compare(answer.like([], result[0]), wanted, mistakes, otherwise, words=words)
-    for words, wanted, mistakes in (
+    masks: tuple[tuple[list[str], list[int], Mistakes], ...] = (
         (["a", "red"], [1, 1, 1, 1, 0, 0], {"inverted": [0, 0, 0, 0, 1, 1], "mask_of_ones": [1] * 6}),
         (["a", "zebra"], [1, 1, 1, 1, 0, 0], {"unknown_masked": [1, 1, 0, 1, 0, 0]}),
-    ):
+    )
+    for words, wanted, known in masks:
         mask = [int(number) for number in answer.like([], answer.call(words, vocabulary, 6)[1])]  # True counts as 1
-        answer.compare(mask, wanted, mistakes, "mask")
+        answer.compare(mask, wanted, known, "mask")
 
 
 @exercise(
