@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from IPython.display import display
 from torch import Tensor, nn
@@ -140,10 +141,20 @@ def by_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return vectors
 
 
-def draw(runs: Mapping[str, Run], what: str, levels: Mapping[str, float], title: str) -> View:
+def with_number(label: str, number: float) -> str:
+    """The label with a number behind it, in each language."""
+    return " | ".join(f"{part} {number:.2f}" for part in label.split(" | "))
+
+
+def draw(runs: Mapping[str, Run], what: str, levels: Mapping[str, float] | None = None) -> View:
     """`recalls` or `val_losses` of several runs over their steps."""
+    titles = {
+        "recalls": "验证集，图找文 R@1 | validation set, image to text R@1",
+        "val_losses": "验证损失 | validation loss",
+    }
     lines = {LABELS[arm]: (run.steps, getattr(run, what)) for arm, run in runs.items()}
-    return plots.curves(lines, "步 | step", "", levels, title=title)
+    marks = {with_number(name, value): value for name, value in (levels or {}).items()} or {"1/300": 1 / 300}
+    return plots.curves(lines, "步 | step", "", marks, title=titles[what], log_y=what == "val_losses")
 
 
 def last_look(runs: Mapping[str, Run]) -> View:
@@ -205,9 +216,38 @@ def recall_by_amount(record: Recording) -> dict[str, tuple[list[int], list[float
     return lines
 
 
-def with_number(arm: str, number: float) -> str:
-    """The arm's label with a number behind it, in each language."""
-    return " | ".join(f"{part} {number:.2f}" for part in LABELS[arm].split(" | "))
+def recorded_amounts(record: Recording) -> View:
+    """A table of recorded recall on the test set, by arm and by the amount of training pictures, for each seed."""
+    rows = []
+    for arm, (amounts, _) in recall_by_amount(record).items():
+        runs = [run for run in record.where(arm=arm) if run["purpose"] in ("share", "race")]
+        by_amount = [[run["test"]["i2t_R@1"] for run in runs if run["pictures"] == amount] for amount in amounts]
+        rows.append([LABELS[arm], *(" / ".join(f"{score:.2f}" for score in scores) for scores in by_amount)])
+    amounts = sorted({run["pictures"] for run in record.where(purpose="share") + record.where(purpose="race")})
+    return plots.table(["起点 | start", *(f"{amount:,}" for amount in amounts)], rows)
+
+
+def recorded_recall(record: Recording, pictures: int) -> View:
+    """Recorded recall over the amount of training pictures, read off at `pictures`: between two runs, on a line."""
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    here = []
+    for arm, (amounts, recalls) in recall_by_amount(record).items():
+        here.append(float(np.interp(math.log(pictures), np.log(amounts), recalls)))
+        lines[with_number(LABELS[arm], here[-1])] = amounts, recalls
+    lines[f"{pictures:,}"] = [pictures] * len(here), here
+    title = "测试集，图找文 R@1 | test set, image to text R@1"
+    x = "训练图数 | training pictures"
+    return plots.curves(lines, x, "R@1", {"1/300": 1 / 300}, title=title, log_x=True)
+
+
+def agreement(queries: Sequence[Record], gallery: Sequence[Record], neighbours: Sequence[int]) -> dict[str, float]:
+    """Shares of the queries whose neighbour in the gallery has the same colour, and the same shape."""
+    same = torch.zeros(2)
+    for query, place in zip(queries, neighbours, strict=True):
+        ours, theirs = query.labels["en"].split(), gallery[place].labels["en"].split()
+        same += torch.tensor([ours[0] == theirs[0], ours[1] == theirs[1]])
+    colour, shape = (same / len(queries)).tolist()
+    return {"颜色一样 | same colour": colour, "形状一样 | same shape": shape}
 
 
 def show_records(records: Sequence[Record], notes: Sequence[str]) -> View:

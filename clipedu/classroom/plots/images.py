@@ -84,7 +84,8 @@ def filters(kernels: Mapping[str, Tensor]) -> Drawing:
     """
     columns = 8
     rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
-    figure = new_figure(3.2 * len(kernels), 3.2 * rows / columns + 0.35)
+    width = 4.6 if len(kernels) < 3 else 3.2
+    figure = new_figure(width * len(kernels), width * rows / columns + 0.35)
     names, key = numbered(list(kernels))
     panels = figure.subplots(1, len(kernels), squeeze=False)[0]
     for axes, name, weights in zip(panels, names, kernels.values(), strict=True):
