@@ -119,7 +119,8 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
     for vectors, colour, letter in ((images, IMAGE_COLOUR, "I"), (texts, TEXT_COLOUR, "T")):
         for number, (x, y) in enumerate(vectors.tolist(), 1):
             axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
-            axes.text(x * 1.06, y * 1.06, f"{letter}{number}", color=colour, ha="center", va="center")
+            beyond = 1 + 0.06 * reach / max(math.hypot(x, y), 1e-9)  # the label clears the tip, however short the arrow
+            axes.text(x * beyond, y * beyond, f"{letter}{number}", color=colour, ha="center", va="center")
             arrows.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
