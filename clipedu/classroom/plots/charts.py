@@ -26,7 +26,7 @@ from clipedu.classroom.plots.drawing import (
 )
 from clipedu.classroom.view import View
 
-STAGES = ("#bdd7e7", "#6baed6", "#2171b5", "#08306b")  # a model at four moments, from early to late
+STAGES = ("#9ecae1", "#6baed6", "#2171b5", "#08306b")  # a model at four moments, from early to late
 
 
 @plot
@@ -154,7 +154,16 @@ def temperature_panel(
     for (number, ys), colour in zip(losses.items(), STAGES, strict=False):
         lowest = min(range(len(ys)), key=ys.__getitem__)
         axes.plot(temperatures, ys, color=colour, linewidth=3 if number == step else 1.4)
-        axes.plot(temperatures[lowest], ys[lowest], "v", color=colour, markersize=9, markeredgecolor="black")
+        axes.plot(
+            temperatures[lowest],
+            ys[lowest],
+            "v",
+            color=colour,
+            markersize=9,
+            markeredgecolor="black",
+            clip_on=False,
+            zorder=3,
+        )
         at = f"▼ τ = {temperatures[lowest]:.3f}"
         key.append((swatch(colour, "-"), f"第 {number} 步 {at} | step {number} {at}"))
     axes.axhline(chance, color="black", linestyle="--", linewidth=1)
