@@ -389,6 +389,8 @@ def test_a_model_is_trained_again_if_it_is_unfinished_or_from_other_code(
 
     monkeypatch.setattr(lessons, "train", train)
     monkeypatch.setattr(lessons, "display", shown.append)
+    two = torch.zeros(2, 3, 64, 64, dtype=torch.uint8), ["a red circle", "a blue ring"]
+    monkeypatch.setattr(lessons, "three_hundred_pairs", lambda: two)
     for error in (RuntimeError, KeyboardInterrupt):
         with pytest.raises(error):
             lessons.trained_model(tmp_path)
@@ -400,6 +402,9 @@ def test_a_model_is_trained_again_if_it_is_unfinished_or_from_other_code(
     (tmp_path / "losses.json").write_text("[4.2, 0.3]")  # as an older version wrote it
     lessons.trained_model(tmp_path)
     assert ends == []
+    moments = lessons.training_moments(tmp_path)
+    assert [(moment.step, tuple(moment.cosines.shape)) for moment in moments] == [(0, (2, 2)), (1, (2, 2))]
+    assert moments[0].temperature == pytest.approx(0.07)
     older = next(view for view in reversed(shown) if isinstance(view, Card))
     assert "training it again" in older.text
     assert "重新训练" in older.html
