@@ -146,7 +146,7 @@ STRANGE: list[tuple[str, Any, set[str]]] = [
     ("not a function", 7, {"type"}),
     ("None", None, {"type"}),
     ("no arguments", lambda: 1, {"signature"}),
-    ("too many arguments", lambda a, b, c, d, e, f: 1, {"signature"}),
+    ("too many arguments", lambda a, b, c, d, e, f, g, h, i: 1, {"signature"}),
     ("a class", Unprintable, {"signature"}),
     ("returns None", lambda *_: None, {"returned_nothing"}),
     ("returns a str", lambda *_: "<script>", {"type", "value"}),

@@ -43,6 +43,7 @@ def multi_head_attention(answer: Answer) -> None:
     )
     weights = in_weight, in_bias, out_weight, out_bias
     everything, padded = torch.ones(2, 4, dtype=torch.long), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    key_first, bias_first = (torch.cat([part[8:16], part[:8], part[16:]]) for part in (in_weight, in_bias))
     mistakes = {
         "not_scaled": _attention(x, *weights, 2, everything, divisor=1.0),
         "width": _attention(x, *weights, 2, everything, divisor=8**0.5),
@@ -56,9 +57,7 @@ def multi_head_attention(answer: Answer) -> None:
             _attention(x, in_weight, 0 * in_bias, out_weight, out_bias, 2, everything),
             _attention(x, in_weight, in_bias, out_weight, 0 * out_bias, 2, everything),
         ),
-        "roles": _attention(
-            x, *(torch.cat([w[8:16], w[:8], w[16:]]) for w in weights[:2]), *weights[2:], 2, everything
-        ),
+        "roles": _attention(x, key_first, bias_first, out_weight, out_bias, 2, everything),
     }
     answer.expect((x, *weights, 2, everything), reference.attention(x, *weights, 2, everything), mistakes)
     mistakes = {
