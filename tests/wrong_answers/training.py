@@ -4,120 +4,159 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from clipedu.loss import contrastive_loss
 from tests.wrong_answers import WrongAnswers
 
-Groups = list[dict[str, Any]]
+
+def verdict(losses: list[float], batch_size: int, **changed: Any) -> str:
+    """`read_curve` with some of its parts replaced."""
+    looked_at, level = changed.get("looked_at", losses), changed.get("level", math.log(batch_size))
+    if not all(map(math.isfinite, looked_at)) and not changed.get("is_blind"):
+        return "not finite"
+    if all(abs(loss - level) < changed.get("width", 0.02) for loss in losses[-changed.get("steps", 5) :]):
+        return "collapsed"
+    return "unmoved" if abs(sum(losses[:5]) - sum(losses[-5:])) / 5 < 0.1 else "moving"
 
 
-def rate(step: int, total: int, warmup: int, peak: float) -> float:
-    return peak * (step + 1) / warmup if step < warmup else peak * half_cosine((step - warmup) / (total - warmup))
+def single_steps(losses: list[float], batch_size: int) -> str:
+    found = verdict(losses, batch_size)
+    return ("moving" if abs(losses[-1] - losses[0]) > 0.1 else "unmoved") if found == "unmoved" else found
 
 
-def half_cosine(share: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * share))
+def step_of(order: str = "zero scaled unscale clip step update clamp", **changed: Any) -> Callable[..., Any]:
+    """An fp16 step with its parts in this order, and its dtype or return value replaced."""
 
-
-def groups_by(is_spared: Callable[[str, nn.Parameter], bool]) -> Callable[..., Groups]:
-    def split(model: nn.Module, decay: float) -> Groups:
-        groups: Groups = [{"params": [], "weight_decay": decay}, {"params": [], "weight_decay": 0.0}]
-        for name, parameter in model.named_parameters():
-            groups[is_spared(name, parameter)]["params"].append(parameter)
-        return groups
-
-    return split
-
-
-spare_vectors = groups_by(lambda name, p: p.ndim <= 1)
-
-
-def mean_of_both(logits: Tensor) -> Tensor:
-    right = torch.arange(len(logits))
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-
-
-def step_of(order: str = "zero backward clip step clamp", **changed: Callable[[Tensor], Any]) -> Callable[..., Any]:
-    """A training step with its parts in this order, and its scale, loss or return value replaced."""
-    use: dict[str, Any] = {"scale": torch.exp, "loss": mean_of_both, "answer": Tensor.item, **changed}
-
-    def step(model: Any, optimizer: Any, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
-        image_embedding, text_embedding = model(images, input_ids, attention_mask)
-        loss = use["loss"](use["scale"](model.logit_scale) * image_embedding @ text_embedding.T)
+    def step(model: Any, optimizer: Any, scaler: Any, images: Tensor, input_ids: Tensor, mask: Tensor) -> Any:
+        dtype = changed.get("dtype", torch.float16)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            image_embedding, text_embedding = model(images, input_ids, mask)
+            loss = contrastive_loss(image_embedding, text_embedding, model.logit_scale)
         parts = {
             "zero": optimizer.zero_grad,
-            "backward": loss.backward,
+            "scaled": lambda: scaler.scale(loss).backward(),
+            "plain": loss.backward,
+            "unscale": lambda: scaler.unscale_(optimizer),
             "clip": lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0),
             "clip_value": lambda: nn.utils.clip_grad_value_(model.parameters(), 0.01),
-            "step": optimizer.step,
+            "step": lambda: scaler.step(optimizer),
+            "own": optimizer.step,
+            "update": scaler.update,
             "clamp": model.clamp_logit_scale,
         }
         for part in order.split():
             parts[part]()
-        return use["answer"](loss)
+        return changed.get("answer", Tensor.item)(loss)
 
     return step
 
 
-def same(ids: Tensor) -> Tensor:
-    return (ids[:, None] == ids).float()
+def saved(**changed: Callable[..., Any]) -> Callable[..., Path]:
+    """`save` with some entries replaced; one that becomes None is left out."""
+
+    def save(path: Path, model: nn.Module, optimizer: Any, scheduler: Any, step: int) -> Path:
+        content = {
+            "weights": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "step": step,
+            "random": torch.get_rng_state(),
+        }
+        for name, replace in changed.items():
+            content[name] = replace(model, optimizer, scheduler, step)
+        torch.save({name: value for name, value in content.items() if value is not None}, path)
+        return path
+
+    return save
 
 
-def right(p: Tensor, ids: Tensor) -> Tensor:
-    return (p * same(ids)).sum(dim=1)
+def written(content: Callable[[nn.Module], Any]) -> Callable[..., Path]:
+    def save(path: Path, model: nn.Module, *_: Any) -> Path:
+        torch.save(content(model), path)
+        return path
+
+    return save
+
+
+def left_out(*_: Any) -> None:
+    return None
+
+
+def resumed(skip: str = "", add: int = 0, safe: bool = True) -> Callable[..., int]:
+    """`resume` without one of its parts."""
+
+    def resume(path: Path, model: nn.Module, optimizer: Any, scheduler: Any) -> int:
+        content = torch.load(path, weights_only=safe)
+        for name, part in (("weights", model), ("optimizer", optimizer), ("scheduler", scheduler)):
+            if name != skip:
+                part.load_state_dict(content[name])
+        if skip != "random":
+            torch.set_rng_state(content["random"])
+        step: int = content["step"]
+        return step + add
+
+    return resume
 
 
 WRONG: WrongAnswers = {
-    "learning_rate": [
-        ("begins with 0", "zero_first_step", lambda s, n, w, p: p * s / w if s < w else rate(s, n, w, p)),
-        ("no warm-up", "warm_up", lambda s, n, w, p: p * half_cosine(s / n)),
-        ("the peak a step late", "warm_up", lambda s, n, w, p: p * (s + 1) / (w + 1) if s < w else rate(s, n, w, p)),
-        ("never halves", "half", lambda s, n, w, p: rate(s, n, w, p) * (1 if s < w else 2)),
-        ("cosine alone", "negative", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * (2 * rate(s, n, w, 1) - 1)),
-        ("cosine from 0", "offset", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * half_cosine(s / n)),
-        ("over all steps", "end", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * half_cosine((s - w) / n)),
-        ("a line down", "shape", lambda s, n, w, p: rate(s, n, w, p) if s < w else p * (1 - (s - w) / (n - w))),
-        ("forgets the peak", "peak", lambda s, n, w, p: rate(s, n, w, 1.0)),
-        ("divides by 0", "no_warm_up", lambda s, n, w, p: min(p * (s + 1) / w, rate(s, n, w, p))),
-        ("gives a tensor", "type", lambda s, n, w, p: torch.tensor(rate(s, n, w, p))),
+    "read_curve": [
+        ("always ln 32", "batch_size", lambda losses, n: verdict(losses, n, level=math.log(32))),
+        ("log2", "level", lambda losses, n: verdict(losses, n, level=math.log2(n))),
+        ("lets NaN through", "nan", lambda losses, n: verdict(losses, n, is_blind=True)),
+        ("looks for NaN at the end", "early_nan", lambda losses, n: verdict(losses, n, looked_at=losses[-5:])),
+        ("a wide line", "above", lambda losses, n: verdict(losses, n, width=0.5)),
+        ("the last step on the line", "wobble", lambda losses, n: verdict(losses, n, steps=1)),
+        ("two steps on the line", "crossing", lambda losses, n: verdict(losses, n, steps=2)),
+        ("compares single steps", "wobble", single_steps),
+        ("gives a bool", "type", lambda losses, n: losses[-1] < losses[0]),
     ],
-    "parameter_groups": [
-        ("all in one", "vectors", lambda model, wd: [{"params": list(model.parameters()), "weight_decay": wd}]),
-        ("no decay", "no_decay", lambda model, wd: [{"params": list(model.parameters()), "weight_decay": 0.0}]),
-        ("biases by name", "by_name", groups_by(lambda name, p: "bias" in name or "bn" in name or "norm" in name)),
-        ("biases only", "vectors", groups_by(lambda name, p: "bias" in name)),
-        ("forgets logit_scale", "logit_scale", groups_by(lambda name, p: p.ndim == 1 or "position_emb" in name)),
-        ("forgets positions", "positions", spare_vectors),
-        ("spares kernels", "matrices", groups_by(lambda name, p: p.ndim != 2 or "position_embedding" in name)),
-        ("spares the text", "matrices", groups_by(lambda name, p: p.ndim <= 1 or name.startswith("text"))),
-        ("its own decay", "value", lambda model, _: spare_vectors(model, 0.05)),
-        ("matrices alone", "missing", lambda model, wd: spare_vectors(model, wd)[:1]),
-        ("says no decay", "key", lambda model, wd: [{"params": list(model.parameters())}]),
-        ("names", "foreign", lambda model, wd: [{"params": list(dict(model.named_parameters())), "weight_decay": wd}]),
-        ("twice", "twice", lambda model, wd: 2 * spare_vectors(model, wd)),
-        ("a generator", "type", lambda model, wd: model.parameters()),
-    ],
-    "training_step": [
-        ("zero_grad after backward", "erased", step_of("backward zero clip step clamp")),
-        ("no zero_grad", "zero_grad", step_of("backward clip step clamp")),
-        ("no backward", "no_backward", step_of("zero clip step clamp")),
-        ("no step", "no_step", step_of("zero backward clip clamp")),
-        ("step before backward", "step_first", step_of("step zero backward clip clamp")),
-        ("no clipping", "not_clipped", step_of("zero backward step clamp")),
-        ("clips before backward", "not_clipped", step_of("zero clip backward step clamp")),
-        ("clips after step", "not_clipped", step_of("zero backward step clip clamp")),
-        ("clips each number", "weights", step_of("zero backward clip_value step clamp")),
-        ("no clamp", "no_clamp", step_of("zero backward clip step")),
-        ("images to texts only", "one_direction", step_of(loss=lambda m: -m.log_softmax(dim=1).diag().mean())),
-        ("the other axis only", "one_direction", step_of(loss=lambda m: -m.log_softmax(dim=0).diag().mean())),
-        ("adds both", "sum", step_of(loss=lambda m: 2 * mean_of_both(m))),
-        ("no exp", "no_exp", step_of(scale=lambda scale: scale)),
-        ("divides by the scale", "value", step_of(scale=lambda scale: 1 / scale.exp())),
-        ("sums over the batch", "value", step_of(loss=lambda m: len(m) * mean_of_both(m))),
+    "fp16_step": [
+        ("clips before unscaling", "clipped_first", step_of("zero scaled clip unscale step update clamp")),
+        ("never unscales", "clipped_first", step_of("zero scaled clip step update clamp")),
+        ("no scaling", "not_scaled", step_of("zero plain clip step update clamp")),
+        ("steps on its own", "own_step", step_of("zero scaled unscale clip own update clamp")),
+        ("no update", "no_update", step_of("zero scaled unscale clip step clamp")),
+        ("no autocast", "no_autocast", step_of(dtype=torch.float32)),
+        ("bf16", "wrong_dtype", step_of(dtype=torch.bfloat16)),
+        ("no backward", "no_backward", step_of("zero clamp")),
+        ("no step", "no_step", step_of("zero scaled unscale clip update clamp")),
+        ("steps first", "step_first", step_of("zero unscale clip step update scaled clamp")),
+        ("no zero_grad", "zero_grad", step_of("scaled unscale clip step update clamp")),
+        ("zero_grad after backward", "erased", step_of("scaled zero unscale clip step update clamp")),
+        ("no clipping", "not_clipped", step_of("zero scaled unscale step update clamp")),
+        ("clips each number", "weights", step_of("zero scaled unscale clip_value step update clamp")),
+        ("no clamp", "no_clamp", step_of("zero scaled unscale clip step update")),
+        ("the scaled loss", "value", step_of(answer=lambda loss: 1024 * loss.item())),
         ("gives a tensor", "type", step_of(answer=lambda loss: loss)),
+    ],
+    "save": [
+        ("the model itself", "pickled", saved(weights=lambda model, *_: model)),
+        ("no weights", "no_weights", saved(weights=left_out)),
+        ("no optimizer", "no_optimizer", saved(optimizer=left_out)),
+        ("no scheduler", "no_scheduler", saved(scheduler=left_out)),
+        ("no step", "no_step", saved(step=left_out)),
+        ("no random state", "no_random", saved(random=left_out)),
+        ("parameters only", "buffers", saved(weights=lambda model, *_: dict(model.named_parameters()))),
+        ("settings of Adam only", "optimizer", saved(optimizer=lambda *_: {"lr": 0.1})),
+        ("the rate only", "scheduler", saved(scheduler=lambda m, o, scheduler, s: scheduler.get_last_lr()[0])),
+        ("the next step", "step", saved(step=lambda m, o, s, step: step + 1)),
+        ("the seed", "random", saved(random=lambda *_: torch.initial_seed())),
+        ("weights alone", "no_optimizer", written(lambda model: {"weights": model.state_dict()})),
+        ("a list", "content", written(lambda model: [model.state_dict()])),
+        ("writes nothing", "no_file", lambda path, *_: path),
+        ("returns the weights", "type", lambda path, model, *_: model.state_dict()),
+    ],
+    "resume": [
+        ("no weights", "weights", resumed(skip="weights")),
+        ("no optimizer", "optimizer", resumed(skip="optimizer")),
+        ("no scheduler", "scheduler", resumed(skip="scheduler")),
+        ("no random state", "random", resumed(skip="random")),
+        ("the next step", "step", resumed(add=1)),
+        ("trusts the file", "unsafe", resumed(safe=False)),
     ],
 }

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import Tensor, allclose, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from clipedu.classroom.view import Card, card
 
@@ -28,6 +30,9 @@ COMMON: Messages = {
     "nan": "结果里有 NaN：是不是除以了 0？\nthe result contains NaN: did you divide by 0?",
     "value": "应为 {wanted}，得到 {found}\nexpected {wanted}, got {found}",
 }
+
+
+_LIVING = nn.Module | Optimizer | LRScheduler | GradScaler  # an answer is meant to change these
 
 
 class Refused(Exception):
@@ -59,7 +64,7 @@ class Answer:
             self.refuse("signature", count=len(arguments))
         except ValueError:  # some built-in functions have no signature
             pass
-        result = self.function(*(a if isinstance(a, nn.Module | Optimizer) else deepcopy(a) for a in arguments))
+        result = self.function(*(a if isinstance(a, _LIVING) else deepcopy(a) for a in arguments))
         self.must(result is not None, "returned_nothing")
         return result
 

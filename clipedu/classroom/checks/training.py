@@ -3,97 +3,80 @@
 from __future__ import annotations
 
 import math
+import pickle
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
+from clipedu.classroom import training as library
 from clipedu.classroom.checks.framework import Answer, exercise
-from clipedu.classroom.checks.groups import MESSAGES, settings_by_name
-from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.loss import contrastive_loss
-from clipedu.model import CLIP, MAX_LOGIT_SCALE
+from clipedu.model import MAX_LOGIT_SCALE
+
+
+VERDICTS = ("not finite", "collapsed", "unmoved", "moving")
 
 
 @exercise(
-    zero_first_step="第 0 步的学习率是 0，这一步白走了：用 step + 1\n"
-    "step 0 has learning rate 0 and does nothing: use step + 1",
-    warm_up="前 10 步应为 0.1, 0.2, …, 1.0，得到 {found}\nthe first 10 steps should be 0.1, 0.2, ..., 1.0, not {found}",
-    half="余弦从 2 倍峰值开始：1 + cos 最大是 2，要乘 0.5\n"
-    "the cosine starts at twice the peak: 1 + cos is at most 2, so multiply by 0.5",
-    negative="学习率变成了负数：应为 0.5 × (1 + cos)\nthe learning rate becomes negative: it should be 0.5 × (1 + cos)",
-    offset="预热结束后第一步应是峰值 1，得到 {found[0]}：余弦要从 step - warmup 数起\n"
-    "the first step after warm-up should be at the peak, 1, not {found[0]}: the cosine counts step - warmup",
-    end="最后一步应接近 0，得到 {found[89]}：余弦有 total_steps - warmup 步\n"
-    "the last step should be near 0, not {found[89]}: the cosine has total_steps - warmup steps",
-    shape="两端对了，中间不是余弦：第 30 步应为 {wanted[20]}，得到 {found[20]}\n"
-    "the ends are right, but the middle is not a cosine: step 30 should be {wanted[20]}, not {found[20]}",
-    peak="没有乘以 peak\nnot multiplied by the peak",
-    no_warm_up="warmup = 0 时，第 0 步就应是峰值（也不能除以 0）\n"
-    "with warmup = 0, step 0 should already be at the peak (without dividing by 0)",
-    value="第 {step} 步得到 {found}\nstep {step} gives {found}",
+    type="应返回一个字符串，得到的是 {found}\nexpected a string, not {found}",
+    nan="损失里有 NaN 或无穷大，应先返回 not finite，得到 {found}；NaN 的任何比较都是 False\n"
+    "there is a NaN or an infinity among the losses: return not finite first, not {found}; every comparison with NaN "
+    "is False",
+    early_nan="NaN 出现在中间，只看最后几步会漏掉：应为 not finite，得到 {found}\n"
+    "the infinity is in the middle, and the last steps alone miss it: expected not finite, got {found}",
+    batch_size="批次 {of} 的线在 {level}，不在别处：应为 {wanted}，得到 {found}；用 math.log(batch_size)\n"
+    "with a batch of {of} the line is at {level}: expected {wanted}, got {found}; use math.log(batch_size)",
+    above="这条曲线在 ln N 之上 0.2，一直没动：应为 unmoved，得到 {found}；塌缩是正好落在线上\n"
+    "this curve stays 0.2 above ln N: expected unmoved, got {found}; a collapse is exactly on the line",
+    wobble="没动的曲线也有 dropout 的起伏，最后一步碰巧低了一点：应为 unmoved，得到 {found}；比较两头五步的平均\n"
+    "a curve that goes nowhere still wobbles from dropout, and its last step happens to be lower: expected unmoved, "
+    "got {found}; compare the means of five steps",
+    crossing="这条曲线正在下降，只是路过 ln N：应为 moving，得到 {found}；塌缩要最后五步都在线上\n"
+    "this curve is falling and only passes ln N: expected moving, got {found}; in a collapse all of the last five "
+    "steps are on the line",
+    level="损失都在 3.466 附近，即 ln 32，批次 32：应为 collapsed，得到 {found}\n"
+    "all losses are near 3.466, which is ln 32, and the batch is 32: expected collapsed, got {found}",
+    falling="损失从 3.8 降到 1.9：应为 moving，得到 {found}\n"
+    "the loss falls from 3.8 to 1.9: expected moving, got {found}",
 )
-def learning_rate(answer: Answer) -> None:
-    """Exercise 5.1: `learning_rate(step, total_steps, warmup, peak)`, linear warm-up, then half a cosine."""
+def read_curve(answer: Answer) -> None:
+    """Exercise 5.1: `read_curve(losses, batch_size)`, what a loss curve shows."""
+    ripple = [0.06, -0.04, 0.02, 0.07, -0.05, 0.03, -0.02, 0.05, -0.06, 0.01]
 
-    def rate(step: int, *schedule: float) -> float:
-        found = answer.like(1.0, answer.call(step, *schedule))
-        answer.must(math.isfinite(found), "value", step=step, found=found)
-        return float(found)
+    def around(level: float) -> list[float]:
+        return [level + one for one in ripple]
 
-    rates = [rate(step, 100, 10, 1.0) for step in range(100)]
-    line = [(step + 1) / 10 for step in range(10)]
-    answer.compare(rates[:10], line, {"zero_first_step": lambda up: up[0] == 0}, "warm_up")
-    cosine = [0.5 * (1 + math.cos(math.pi * step / 90)) for step in range(90)]
-    mistakes = {
-        "half": lambda down: math.isclose(down[0], 2),
-        "negative": lambda down: min(down) < -1e-9,
-        "offset": lambda down: not math.isclose(down[0], 1),
-        "end": lambda down: down[89] > 0.02,
-    }
-    answer.compare(rates[10:], cosine, mistakes, "shape")
-    answer.compare(rate(4, 100, 10, 3e-4), 1.5e-4, {}, "peak")
-    try:
-        first = rate(0, 50, 0, 1.0)
-    except ZeroDivisionError:
-        first = 0.0
-    answer.compare(first, 1.0, {}, "no_warm_up")
+    def judge(losses: list[float], batch_size: int, wanted: str, reason: str, **values: Any) -> None:
+        found = answer.call(losses, batch_size)
+        answer.must(isinstance(found, str), "type", found=type(found).__name__)
+        answer.must(found in VERDICTS, "value", wanted=" / ".join(VERDICTS), found=found)
+        answer.must(found == wanted, reason, wanted=wanted, found=found, **values)
 
-
-@exercise(
-    **MESSAGES,
-    logit_scale="logit_scale 也被衰减了：它是一个数（ndim 为 0），衰减会把温度拉向 1\n"
-    "logit_scale is decayed as well: it is a single number (ndim 0), and decay pulls the temperature towards 1",
-    by_name="按名字挑选会漏掉 {name}：它也是归一化层；请看形状（ndim）\n"
-    "selecting by name misses {name}, also a normalization layer: look at the shape (ndim)",
-    vectors="{count} 个偏置或归一化层的参数被衰减了，如 {name}\n"
-    "{count} biases or normalization weights are decayed, such as {name}",
-    no_decay="没有任何矩阵被衰减\nno matrix is decayed",
-    matrices="{count} 个矩阵没有被衰减，如 {name}（卷积核有 4 维）\n"
-    "{count} matrices are not decayed, such as {name} (convolution kernels have 4 dimensions)",
-    value="衰减系数应是传入的 0.3，得到 {found}\nthe decay should be 0.3 as passed in, not {found}",
-    positions="位置编码不应衰减：它虽是矩阵，每一行却是一个偏置\n"
-    "position embeddings should not decay: they form a matrix, but each row acts as a bias",
-)
-def parameter_groups(answer: Answer) -> None:
-    """Exercise 5.2: `parameter_groups(model, weight_decay)`, as AdamW takes them, with decay on matrices only."""
-    model = CLIP(ImageEncoder("resnet18", pretrained=False), TextEncoder(20, 16, 1), 8)
-    decay = settings_by_name(answer, answer.call(model, 0.3), model, "weight_decay")
-    vectors = [name for name, parameter in model.named_parameters() if parameter.ndim <= 1 and decay[name]]
-    matrices = {name: decay[name] for name, parameter in model.named_parameters() if parameter.ndim > 1}
-    positions = matrices.pop("text_encoder.position_embedding.weight")
-    undecayed = [name for name, value in matrices.items() if not value]
-    named_by_kind = [name for name in vectors if "bias" in name or "bn" in name or "norm" in name]
-    answer.must(vectors != ["logit_scale"], "logit_scale")
-    answer.must(not vectors or named_by_kind, "by_name", name="".join(vectors[-1:]))
-    answer.must(not vectors, "vectors", count=len(vectors), name="".join(vectors[:1]))
-    answer.must(any(matrices.values()), "no_decay")
-    answer.must(not undecayed, "matrices", count=len(undecayed), name="".join(undecayed[:1]))
-    answer.must(set(matrices.values()) == {0.3}, "value", found=sorted(set(matrices.values())))
-    answer.must(not positions, "positions")
+    line = math.log(32)
+    judge([line + 0.3 - 0.1 * step for step in range(20)], 32, "moving", "falling")
+    judge([*around(line), math.nan, math.nan], 32, "not finite", "nan")
+    judge([*around(line), math.inf, *around(line)], 32, "not finite", "early_nan")
+    judge(around(line + 0.2), 32, "unmoved", "above")
+    judge([*around(line + 0.2)[:-1], line + 0.001], 32, "unmoved", "wobble")
+    on_line = [one / 100 for one in ripple]
+    judge([line + 0.5, line + 1, *(line + one for one in on_line)], 32, "collapsed", "level")
+    falling = [line + above for above in (1.2, 0.9, 0.6, 0.3, 0.1, 0.015, -0.015)]
+    judge(falling, 32, "moving", "crossing")
+    for batch_size in (8, 128):
+        level = math.log(batch_size)
+        values = {"of": batch_size, "level": level}
+        losses = [level + 2, level + 1, *(level + one for one in on_line)]
+        judge(losses, batch_size, "collapsed", "batch_size", **values)
+        judge([line + one for one in on_line], batch_size, "unmoved", "batch_size", **values)
 
 
 class _Tiny(nn.Module):
@@ -105,10 +88,12 @@ class _Tiny(nn.Module):
         self.image = nn.Parameter(torch.randn(12, 4, generator=generator))
         self.text = nn.Parameter(torch.randn(9, 4, generator=generator))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.precision: torch.dtype | None = None
 
     def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        self.precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         words = self.text[input_ids] * attention_mask.unsqueeze(-1)  # (B, T, E)
-        image_embedding = F.normalize(images.float().flatten(1) @ self.image, dim=-1)
+        image_embedding = F.normalize((images.flatten(1) @ self.image).float(), dim=-1)
         return image_embedding, F.normalize(words.sum(dim=1), dim=-1)
 
     @torch.no_grad()
@@ -137,81 +122,250 @@ class _RecordingSGD(SGD):
         return super().step(closure)
 
 
+class _RecordingScaler(GradScaler):
+    """A scaler that records its calls among the events of an optimizer."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__("cpu", init_scale=1024.0)
+        self.events = events
+
+    def scale(self, outputs: Any) -> Any:
+        self.events.append("scale")
+        return super().scale(outputs)
+
+    def unscale_(self, optimizer: Any) -> None:
+        self.events.append("unscale")
+        with suppress(AssertionError):  # in the wrong order; the check says what is wrong with it
+            super().unscale_(optimizer)
+
+    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        self.events.append("scaler.step")
+        with suppress(AssertionError):
+            return super().step(optimizer, *args, **kwargs)
+
+    def update(self, new_scale: Any = None) -> None:
+        self.events.append("update")
+        with suppress(AssertionError):
+            super().update(new_scale)
+
+
 @exercise(
     type="应返回 float，得到的是 {found}；张量用 .item()，否则整张计算图都留在内存里\n"
     "expected a float, got {found}; call .item() on a tensor, or the whole graph stays in memory",
-    one_direction="损失只有一个方向：图像找文本、文本找图像各一个，再取平均\n"
-    "the loss covers one direction only: average image-to-text and text-to-image",
-    sum="两个方向相加了：要取平均\nthe two directions are added: take their mean",
-    no_exp="logit_scale 是对数：缺了 .exp()\nlogit_scale is a logarithm: .exp() is missing",
-    value="损失应为 {wanted}（更新之前的），得到 {found}\n"
-    "the loss should be {wanted} (the one before the update), not {found}",
-    no_backward="没有 loss.backward()：梯度从哪里来？\nloss.backward() is missing: where does the gradient come from?",
-    no_step="没有 optimizer.step()：权重没有更新\noptimizer.step() is missing: the weights never change",
-    step_first="optimizer.step() 在 backward 之前：用的是上一步的梯度\n"
-    "optimizer.step() comes before backward: it uses the previous step's gradient",
-    erased="zero_grad 在 backward 与 step 之间：刚算好的梯度被清掉了，损失永远停在 ln N\n"
-    "zero_grad between backward and step erases the new gradient: the loss stays at ln N forever",
-    zero_grad="没有清掉上一步的梯度：backward 会加在旧梯度上；先调用 optimizer.zero_grad()\n"
-    "backward adds to the gradient left over from the previous step: call optimizer.zero_grad() first",
-    not_clipped="梯度没有被裁剪到 1.0：裁剪要在 backward 之后、step 之前\n"
-    "the gradient is not clipped to 1.0: clip after backward and before step",
+    no_autocast="前向没有在 torch.autocast(设备, torch.float16) 里面运行：还是 float32\n"
+    "the forward pass does not run inside torch.autocast(device, torch.float16): it is still float32",
+    wrong_dtype="autocast 的类型应是 torch.float16，得到 {found}\nautocast must use torch.float16, not {found}",
+    value="损失应为 {wanted}（更新之前的，没有放大），得到 {found}\n"
+    "the loss should be {wanted} (before the update and not scaled), not {found}",
+    no_backward="没有 backward()：梯度从哪里来？\nbackward() is missing: where does the gradient come from?",
+    not_scaled="损失没有放大就反向传播了：应为 scaler.scale(loss).backward()\n"
+    "the loss was not scaled before the backward pass: scaler.scale(loss).backward()",
+    own_step="调用了 optimizer.step()：梯度里有无穷大时，它照样更新；应为 scaler.step(optimizer)\n"
+    "optimizer.step() was called directly, and it updates even if a gradient is infinite: use scaler.step(optimizer)",
+    no_step="没有 scaler.step(optimizer)：权重没有更新\nscaler.step(optimizer) is missing: the weights never change",
+    step_first="更新在 backward 之前：用的是上一步的梯度\n"
+    "the update comes before backward: it uses the previous gradient",
+    erased="zero_grad 在 backward 与更新之间：刚算好的梯度被清掉了\n"
+    "zero_grad between backward and the update erases the new gradient",
+    zero_grad="没有清掉上一步的梯度：backward 会加在旧梯度上\n"
+    "backward adds to the gradient of the previous step: zero it first",
+    clipped_first="裁剪的时候梯度还放大着：先 scaler.unscale_(optimizer)，再裁剪\n"
+    "the gradient was still scaled when it was clipped: scaler.unscale_(optimizer) comes before clipping",
+    not_clipped="梯度没有被裁剪到 1.0\nthe gradient is not clipped to 1.0",
     weights="损失对了，更新后的权重却与参考不同\n"
     "the loss is right, but the weights after the step differ from the reference",
-    no_clamp="logit_scale 超过了 ln 100：最后要调用 model.clamp_logit_scale()\n"
-    "logit_scale exceeds ln 100: call model.clamp_logit_scale() at the end",
+    no_update="没有 scaler.update()：放大的倍数永远不变，溢出之后也不会降低\n"
+    "scaler.update() is missing: the scale never changes, not even after an overflow",
+    no_clamp="logit_scale 超过了 ln 100：最后要限制在 0 与 ln 100 之间\n"
+    "logit_scale exceeds ln 100: at the end, clamp it to between 0 and ln 100",
 )
-def training_step(answer: Answer) -> None:
-    """Exercise 5.3: `training_step(model, optimizer, images, input_ids, attention_mask) -> float`, the loss before."""
+def fp16_step(answer: Answer) -> None:
+    """Exercise 5.2: `fp16_step(model, optimizer, scaler, images, input_ids, attention_mask) -> float`."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(5, 3, 2, 2, generator=generator)
     batch = images, torch.randint(1, 9, (5, 3), generator=generator), torch.ones(5, 3, dtype=torch.int64)
+    model, optimizer, scaler = _with_old_gradients()
+    found = answer.call(model, optimizer, scaler, *batch)
+    answer.must(isinstance(found, float), "type", found=type(found).__name__)
+    right, right_optimizer, right_scaler = _with_old_gradients()
+    wanted = library.fp16_step(right, right_optimizer, right_scaler, *batch)
+    answer.must(math.isfinite(found), "value", wanted=wanted, found=found)
+    answer.must(model.precision is not None, "no_autocast")
+    answer.must(model.precision == torch.float16, "wrong_dtype", found=str(model.precision))
+    answer.compare(found, wanted, {})
+    _check_order(answer, optimizer.events)
+    mistakes = {
+        "zero_grad": lambda _: "zero_grad" not in optimizer.events,
+        "clipped_first": _after_clipping(batch, scale=1024.0, limit=1.0),
+        "not_clipped": _after_clipping(batch, scale=1.0, limit=math.inf),
+    }
+    answer.compare(model.weights(), right.weights(), mistakes, "weights")
+    overflowing = (images * 1e5, *batch[1:])
+    model, optimizer, scaler = _with_old_gradients()
+    before = model.weights()
+    answer.call(model, optimizer, scaler, *overflowing)
+    answer.must(torch.equal(model.weights(), before) and scaler.get_scale() == 512.0, "no_update")
+    model, optimizer, scaler = _with_old_gradients()
+    model.logit_scale.data.fill_(5.0)
+    answer.call(model, optimizer, scaler, *batch)
+    answer.must(model.logit_scale.item() <= MAX_LOGIT_SCALE + 1e-6, "no_clamp")
+
+
+def _with_old_gradients() -> tuple[_Tiny, _RecordingSGD, _RecordingScaler]:
     model = _Tiny()
     optimizer = _RecordingSGD(model)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)  # left over from an earlier step
-    found = answer.call(model, optimizer, *batch)
-    answer.must(isinstance(found, float), "type", found=type(found).__name__)
-    _check_loss(answer, found, batch)
-    _check_order(answer, optimizer.events)
-    mistakes = {
-        "zero_grad": lambda _: "zero_grad" not in optimizer.events,
-        "not_clipped": _after_one_step(batch, clip_at=math.inf),
-    }
-    answer.compare(model.weights(), _after_one_step(batch, clip_at=1.0), mistakes, "weights")
+    return model, optimizer, _RecordingScaler(optimizer.events)
+
+
+def _after_clipping(batch: tuple[Tensor, ...], scale: float, limit: float) -> Tensor:
+    """All weights, flattened, after a step whose gradient was clipped while it was still scaled."""
     model = _Tiny()
-    model.logit_scale.data.fill_(5.0)
-    answer.call(model, _RecordingSGD(model), *batch)
-    answer.must(model.logit_scale.item() <= MAX_LOGIT_SCALE + 1e-6, "no_clamp")
-
-
-def _check_loss(answer: Answer, found: float, batch: tuple[Tensor, ...]) -> None:
-    with torch.no_grad():
-        model = _Tiny()
+    with torch.autocast("cpu", torch.float16):
         image_embedding, text_embedding = model(*batch)
-        cosines, own = image_embedding @ text_embedding.T, torch.arange(5)
-        scale = model.logit_scale.exp()
-        rows, columns = (F.cross_entropy(scale * matrix, own).item() for matrix in (cosines, cosines.T))
-        no_exp = contrastive_loss(image_embedding, text_embedding, model.logit_scale.log()).item()
-    mistakes = {"one_direction": (rows, columns), "sum": rows + columns, "no_exp": no_exp}
-    answer.compare(found, (rows + columns) / 2, mistakes)
+        loss = contrastive_loss(image_embedding, text_embedding, model.logit_scale)
+    (loss * scale).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), limit)
+    SGD(model.parameters(), lr=0.1 / scale).step()
+    return model.weights()
 
 
 def _check_order(answer: Answer, events: list[str]) -> None:
     answer.must("backward" in events, "no_backward")
-    answer.must("step" in events, "no_step")
-    backward, step = (len(events) - 1 - events[::-1].index(event) for event in ("backward", "step"))
+    answer.must("scale" in events, "not_scaled")
+    answer.must("scaler.step" in events or "step" not in events, "own_step")
+    answer.must("scaler.step" in events, "no_step")
+    backward, step = (len(events) - 1 - events[::-1].index(event) for event in ("backward", "scaler.step"))
     answer.must(backward < step, "step_first")
     answer.must("zero_grad" not in events[backward:step], "erased")
 
 
-def _after_one_step(batch: tuple[Tensor, ...], clip_at: float) -> Tensor:
-    """All weights, flattened, after a correct step."""
-    model = _Tiny()
-    optimizer = SGD(model.parameters(), lr=0.1)
-    image_embedding, text_embedding = model(*batch)
-    contrastive_loss(image_embedding, text_embedding, model.logit_scale).backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip_at)
-    optimizer.step()
-    model.clamp_logit_scale()
-    return model.weights()
+class _Training:
+    """A run of a few steps of a network with dropout and batch norm, whose every part can be looked at."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 2))
+        self.optimizer = AdamW(self.model.parameters(), lr=0.1)
+        self.scheduler = LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
+
+    @property
+    def parts(self) -> tuple[nn.Module, AdamW, LambdaLR]:
+        return self.model, self.optimizer, self.scheduler
+
+    def take(self, steps: int) -> None:
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            self.model(torch.randn(8, 6)).square().mean().backward()
+            self.optimizer.step()
+            self.scheduler.step()
+
+
+STEPS = 3
+_NEEDED = {"weights": dict, "optimizer": dict, "scheduler": dict, "step": int, "random": Tensor}
+
+
+@exercise(
+    no_file="没有在 path 写出文件：用 torch.save(内容, path)\nno file was written at path: torch.save(content, path)",
+    pickled="文件只能用 weights_only=False 读：里面有 Python 对象；存各自的 state_dict()，不要存对象本身\n"
+    "the file can only be read with weights_only=False: it contains Python objects. Save the state_dict() of each, not "
+    "the object",
+    type="应返回 path，得到的是 {found}\nreturn path, not {found}",
+    content="文件里应是一个 dict，得到的是 {found}\nthe file should contain a dict, not {found}",
+    no_weights="缺了 weights\nweights is missing",
+    no_optimizer="缺了 optimizer：Adam 的两个平均会从零开始\n"
+    "optimizer is missing: Adam's two averages would start from zero",
+    no_scheduler="缺了 scheduler：学习率会从头走一遍\nscheduler is missing: the learning rate would start over",
+    no_step="缺了 step：不知道做到了第几步\nstep is missing: nobody knows how many steps are done",
+    no_random="缺了 random：dropout 会从别的随机数开始\nrandom is missing: dropout would draw other random numbers",
+    buffers="weights 里没有 {name}：它不是参数，是批归一化的统计量；用 model.state_dict()\n"
+    "weights lacks {name}, which is not a parameter but a statistic of batch norm: use model.state_dict()",
+    optimizer="optimizer 里没有 Adam 的两个平均（state）：用 optimizer.state_dict()\n"
+    "optimizer does not contain Adam's two averages (state): use optimizer.state_dict()",
+    scheduler="scheduler 应是 scheduler.state_dict()，得到 {found}\n"
+    "scheduler should be scheduler.state_dict(), not {found}",
+    step="step 应是 {wanted}，得到 {found}\nstep should be {wanted}, not {found}",
+    random="random 应是 torch.get_rng_state()，而不是种子：种子不知道已经取走了多少随机数\n"
+    "random should be torch.get_rng_state(), not the seed: a seed does not know how many numbers were drawn since",
+)
+def save(answer: Answer) -> None:
+    """Exercise 5.3: `save(path, model, optimizer, scheduler, step)`, all that the next step depends on."""
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        path = Path(folder) / "run.pt"
+        run = _Training(seed=0)
+        run.take(STEPS)
+        random = torch.get_rng_state()
+        found = answer.call(path, *run.parts, STEPS)
+        answer.must(isinstance(found, Path), "type", found=type(found).__name__)
+        answer.must(path.is_file(), "no_file")
+        try:
+            content = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):
+            answer.refuse("pickled")
+    answer.must(isinstance(content, dict), "content", found=type(content).__name__)
+    for name in _NEEDED:
+        answer.must(name in content, f"no_{name}")
+    weights, averages = content["weights"], content["optimizer"]
+    missing = [name for name in run.model.state_dict() if not isinstance(weights, dict) or name not in weights]
+    answer.must(not missing, "buffers", name="".join(missing[:1]))
+    answer.must(isinstance(averages, dict) and averages.get("state"), "optimizer")
+    schedule = content["scheduler"]
+    answer.must(
+        isinstance(schedule, dict) and schedule.get("last_epoch") == STEPS, "scheduler", found=str(schedule)[:40]
+    )
+    answer.must(content["step"] == STEPS, "step", wanted=STEPS, found=str(content["step"])[:40])
+    saved = content["random"]
+    answer.must(isinstance(saved, Tensor) and saved.shape == random.shape and torch.equal(saved, random), "random")
+
+
+_sprung: list[str] = []
+
+
+def _spring() -> None:
+    _sprung.append("code from a file was run")
+
+
+class _Trap:
+    """Unpickling this runs code."""
+
+    def __reduce__(self) -> Any:
+        return _spring, ()
+
+
+@exercise(
+    weights="模型的权重没有换成文件里的：用 model.load_state_dict(...)，在原来的模型上改\n"
+    "the model does not have the file's weights: call model.load_state_dict(...) on the model that was passed in",
+    optimizer="Adam 的两个平均没有恢复：少了 optimizer.load_state_dict(...)\n"
+    "Adam's two averages were not restored: optimizer.load_state_dict(...) is missing",
+    scheduler="scheduler 停在第 {found} 步，应为第 {wanted} 步：少了 scheduler.load_state_dict(...)\n"
+    "the scheduler is at step {found}, not {wanted}: scheduler.load_state_dict(...) is missing",
+    random="随机状态没有恢复：少了 torch.set_rng_state(...)\n"
+    "the random state was not restored: torch.set_rng_state(...) is missing",
+    step="应返回已经做完的步数 {wanted}，得到 {found}\nreturn how many steps are done, {wanted}, not {found}",
+    unsafe="读文件时执行了文件里的代码：用 torch.load(path, weights_only=True)\n"
+    "code from inside the file was run while reading it: use torch.load(path, weights_only=True)",
+)
+def resume(answer: Answer) -> None:
+    """Exercise 5.4: `resume(path, model, optimizer, scheduler) -> int`, which restores what `save` wrote."""
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        path = Path(folder) / "run.pt"
+        run, other = _Training(seed=0), _Training(seed=1)
+        run.take(STEPS)
+        library.save(path, *run.parts, STEPS)
+        random = torch.get_rng_state()
+        torch.manual_seed(2)
+        step = answer.like(STEPS, answer.call(path, *other.parts))
+        answer.must(isinstance(step, int), "type", wanted="int", found=type(step).__name__)
+        is_drawn_again = torch.equal(torch.get_rng_state(), random)
+        torch.save(_Trap(), path)
+        _sprung.clear()
+        with suppress(Exception):  # the safe way refuses this file
+            answer.call(path, *_Training(seed=1).parts)
+    pairs = zip(run.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+    answer.must(all(torch.equal(one, two) for one, two in pairs), "weights")
+    answer.must(len(other.optimizer.state_dict()["state"]) == len(run.optimizer.state_dict()["state"]), "optimizer")
+    answer.must(other.scheduler.last_epoch == STEPS, "scheduler", found=other.scheduler.last_epoch, wanted=STEPS)
+    answer.must(is_drawn_again, "random")
+    answer.must(step == STEPS, "step", found=str(step), wanted=STEPS)
+    answer.must(not _sprung, "unsafe")
