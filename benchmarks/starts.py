@@ -101,7 +101,7 @@ def plans(seeds: list[int], epoch: int, epochs: int, trial_epochs: int, long_epo
     yield from [Plan("long", "frozen", seed, long_epochs * epoch) for seed in seeds]
     # "unfrozen" takes the rates of "frozen" and "fine-tuned".
     yield from [*trials("fine-tuned", "random ResNet-18"), *races("fine-tuned", "random ResNet-18", "unfrozen")]
-    yield from [*trials("random"), *races("random"), *shares("fine-tuned", "random")]
+    yield from [*shares("fine-tuned", "random ResNet-18"), *trials("random"), *races("random")]
 
 
 def chosen_rate(results: list[dict[str, Any]], arm: str) -> float:
