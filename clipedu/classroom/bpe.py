@@ -92,6 +92,13 @@ def tokenizers_bpe(merges: Sequence[Pair]) -> Callable[[str], list[str]]:
     return lambda word: [token.value for token in model.tokenize(word)]
 
 
+def unknown_shares(tokenizer: SimpleTokenizer, names: Sequence[str]) -> tuple[float, float]:
+    """How many of all tokens are `[UNK]`, and how many of the names have at least one; each as a share."""
+    rows = [tokenizer.encode(name)[1:-1] for name in names]
+    unknown = [row.count(UNK) for row in rows]
+    return sum(unknown) / sum(map(len, rows)), sum(map(bool, unknown)) / len(names)
+
+
 def show_cuts(cuts: Mapping[str, Sequence[str]]) -> View:
     """Labelled rows of decoded pieces, and how many; a space is shown as \u2423, an incomplete character as a dot."""
     rows = []

@@ -68,6 +68,45 @@ def first_place_only(word: str, merges: list[Pair]) -> list[str]:
     return pieces
 
 
+def keeps_the_second(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        here_and_next = zip(pieces, [*pieces[1:], ""], strict=True)
+        pieces = [first + second if (first, second) == pair else first for first, second in here_and_next]
+    return pieces
+
+
+def looks_back_at_the_letters(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        joined = []
+        for place, piece in enumerate(pieces):
+            if tuple(pieces[place : place + 2]) == pair:
+                joined.append("".join(pair))
+            elif place == 0 or (pieces[place - 1], piece) != pair:
+                joined.append(piece)
+        pieces = joined
+    return pieces
+
+
+def from_the_right(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        for place in range(len(pieces) - 2, -1, -1):
+            if tuple(pieces[place : place + 2]) == pair:
+                pieces[place : place + 2] = ["".join(pair)]
+    return pieces
+
+
+def past_the_end(word: str, merges: list[Pair]) -> list[str]:
+    pieces = list(word)
+    for pair in merges:
+        for place in range(len(pieces)):
+            if (pieces[place], pieces[place + 1]) == pair:
+                pieces[place : place + 2] = ["".join(pair)]
+    return pieces
+
+
 def longest_piece(word: str, merges: list[Pair]) -> list[str]:
     known = {*word, *(first + second for first, second in merges)}
     pieces = []
@@ -122,6 +161,10 @@ WRONG: WrongAnswers = {
         ("returns inside the loop", "first_only", lambda word, merges: replay(word, merges[:1])),
         ("breaks when a merge does not apply", "stops", until_one_fails),
         ("joins the first place only", "once", first_place_only),
+        ("keeps the second piece", "doubled", keeps_the_second),
+        ("uses a piece twice", "overlap", looks_back_at_the_letters),
+        ("joins from the right", "right_first", from_the_right),
+        ("reads past the end", "error", past_the_end),
         ("takes the longest known piece", "longest", longest_piece),
         ("replaces in a line of text", "substring", with_spaces),
         ("gives a str", "type", lambda word, merges: " ".join(replay(word, merges))),

@@ -67,6 +67,11 @@ def encode(answer: Answer) -> None:
     first_only="只用了第一条合并规则：{found}\nonly the first merge was applied: {found}",
     stops="遇到用不上的规则就停了：{found}；应跳过它，继续看下一条\n"
     "it stops at a merge that does not apply: {found}; skip it and go on with the next",
+    doubled="合并之后，右边那个片段还留着：{found}；它已经用掉了\n"
+    "the right-hand piece is still there after it was joined: {found}; it has been used up",
+    overlap="'aaa' 中间的 a 用了两次：{found}；从左往右，每个片段只用一次\n"
+    "the middle a of 'aaa' was used twice: {found}; go from left to right and use each piece once",
+    right_first="是从右往左合并的：{found}；应从左往右\nthis joins from the right: {found}; go from left to right",
     once="同一对出现两次，只合并了一处：{found}\nthe pair occurs twice, but only one was joined: {found}",
     longest="取了最长的片段，没有按次序重放：{found}，应为 {wanted}\n"
     "this takes the longest piece and does not replay the merges: {found} instead of {wanted}",
@@ -77,9 +82,14 @@ def encode(answer: Answer) -> None:
 def bpe_encode(answer: Answer) -> None:
     """Exercise 1.2: `bpe_encode(word, merges) -> list[str]`."""
     learned = [("i", "n"), ("in", "g"), ("r", "ing"), ("s", "t")]
-    backwards, first = ["st", "r", "in", "g"], ["s", "t", "r", "in", "g"]
+    first_mistakes = {
+        "letters": [*"string"],
+        "order": ["st", "r", "in", "g"],
+        "first_only": ["s", "t", "r", "in", "g"],
+        "doubled": lambda pieces: len("".join(pieces)) > len("string"),
+    }
     for word, merges, wanted, mistakes in (
-        ("string", learned, ["st", "ring"], {"letters": [*"string"], "order": backwards, "first_only": first}),
+        ("string", learned, ["st", "ring"], first_mistakes),
         ("star", learned, ["st", "a", "r"], {"stops": [*"star"]}),
         (
             "banana",
@@ -87,6 +97,7 @@ def bpe_encode(answer: Answer) -> None:
             ["b", "an", "an", "a"],
             {"once": (["b", "an", "a", "n", "a"], ["b", "a", "n", "an", "a"])},
         ),
+        ("aaa", [("a", "a")], ["aa", "a"], {"overlap": ["aa", "aa"], "right_first": ["a", "aa"]}),
         ("abc", [("b", "c"), ("a", "b")], ["a", "bc"], {"longest": ["ab", "c"], "substring": ["abc"]}),
     ):
         answer.expect((word, merges), wanted, mistakes, text=word)

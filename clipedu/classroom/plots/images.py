@@ -48,15 +48,19 @@ def _in_rows(cells: Sequence[str], columns: int) -> str:
 
 
 def tokens(words: Sequence[str], ids: Sequence[int] = ()) -> View:
-    """Tokens as a row of cells with their ids below: words vermillion, special tokens grey, [UNK] black."""
+    """Tokens as a row of cells with their ids below: words vermillion, special tokens grey, [UNK] black.
+
+    Each row is a table of its own, so that a long word widens no cell in another row.
+    """
     cells = []
     for number, word in enumerate(words):
         special = word.startswith("[") and word.endswith("]")
         colour = "black" if word == "[UNK]" else "grey" if special else TEXT_COLOUR
-        box = f"text-align: center; border: 2px solid {colour}; color: {colour}"
+        box = f"text-align: center; border: 2px solid {colour}; color: {colour}; background: white"
         id_line = f"<br>{ids[number]}" if ids else ""
         cells.append(f'<td align="center" style="{box}"><b>{as_text(word)}</b>{id_line}</td>')
-    return View(_in_rows(cells, 12), " ".join(words) + (f"\n{list(ids)}" if ids else ""))
+    rows = "".join(_in_rows(cells[start : start + 12], 12) for start in range(0, max(1, len(cells)), 12))
+    return View(rows, " ".join(words) + (f"\n{list(ids)}" if ids else ""))
 
 
 @plot
