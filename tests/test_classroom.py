@@ -298,13 +298,15 @@ def test_words_stand_around_the_picture_in_both_languages() -> None:
 
 
 def test_a_text_box_has_a_default_in_each_language() -> None:
-    explorer = explore(lambda text: View("", text), text={"zh": "圆", "en": "ring"})
+    explorer = explore(lambda text: View(text, text), text={"zh": "圆", "en": "ring"})
     english, chinese, _ = explorer.children
-    assert explorer.view.text == "ring"
+    assert explorer.view.html == explorer.output.value == '<div lang="zh">圆</div><div lang="en">ring</div>'
     assert (english.value, chinese.value) == ("ring", "圆")
     assert (english._dom_classes, chinese._dom_classes) == (("clipedu-en",), ("clipedu-zh",))
     chinese.value = "方"
     assert explorer.view.text == "方"
+    both = explore(lambda text, n: View("", text * n), text={"zh": "圆", "en": "ring"}, n=(1, 2, 1, 1))
+    assert both.view.text == "ring", "next to a slider, only in English"
 
 
 def test_similarity_describes_its_diagonal_and_has_a_fixed_colour_scale() -> None:
@@ -422,6 +424,9 @@ def test_environment_card_shows_findings_remedies_and_no_path(monkeypatch: pytes
     good = lessons.environment_card()
     assert good.html.count("<tr") == len(good.text.splitlines()) > 10
     assert str(ROOT) not in good.html + good.text
+    for zh, en in (("内存", "memory"), ("数据集", "dataset"), ("中文字体", "Chinese font")):
+        assert f'<div lang="zh">{zh}</div><div lang="en">{en}</div>' in good.html
+    assert "sample_data 里有 3300 张图</div>" in good.html
     monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
     monkeypatch.setattr("clipedu.commands.check._PACKAGES", ("no-such-package",))
     monkeypatch.setattr(lessons, "ROOT", Path("/else<where>"))

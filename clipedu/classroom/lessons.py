@@ -228,15 +228,19 @@ def environment_card() -> View:
     rows, lines = [], []
     for finding in check_environment(ROOT / "sample_data"):
         mark, colour = ("[OK]", "#009E73") if finding.ok else ("[FAIL]", "#D55E00")
-        found, zh, en = (text.replace(f"{ROOT}/", "") for text in (finding.found, finding.remedy_zh, finding.remedy_en))
+        texts = finding.found, finding.found_zh, finding.remedy_zh, finding.remedy_en
+        found, found_zh, zh, en = (text.replace(f"{ROOT}/", "") for text in texts)
         remedy = "" if finding.ok else both(escape(zh), escape(en))
-        row = "".join(
-            f'<td style="text-align: left">{cell}</td>'
-            for cell in (f"<b>{mark}</b>", escape(finding.name), escape(found) + remedy)
-        )
+        cells = f"<b>{mark}</b>", _either(finding.name_zh, finding.name), _either(found_zh, found) + remedy
+        row = "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells)
         rows.append(f'<tr style="border-left: 6px solid {colour}">{row}</tr>')
         lines.append(f"{mark} {finding.name}: {found}" + ("" if finding.ok else f" | {zh} | {en}"))
     return View(f"<table>{''.join(rows)}</table>", "\n".join(lines))
+
+
+def _either(zh: str, en: str) -> str:
+    """HTML in both languages, or once where they are the same."""
+    return escape(en) if zh == en else both(escape(zh), escape(en))
 
 
 def coloured_star(blue: float, size: int = 64) -> Tensor:

@@ -11,7 +11,7 @@ import ipywidgets
 
 from clipedu.classroom.language import language_class
 from clipedu.classroom.plots import curves, loss_curve
-from clipedu.classroom.view import View, card
+from clipedu.classroom.view import View, both, card
 from clipedu.ground.errors import ClipEduError
 from clipedu.runs.history import StepRecord
 
@@ -50,6 +50,9 @@ class Explorer(_WithView):
         for text in others:  # the same text box in another language: what is typed there is shown too
             text.observe(lambda change: setattr(controls[change.owner.description], "value", change.new), "value")
         self._update()
+        if others and len(others) == len(controls):  # the first view answers each language's own text
+            zh, en = self._draw({text.description: text.value for text in others}), self.view
+            self.show(View(both(zh.html, en.html), f"{zh.text}\n{en.text}"))
 
     def _update(self, _: Any = None) -> None:
         self.show(self._draw({name: control.value for name, control in self.controls.items()}))
@@ -74,7 +77,7 @@ def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
     Each control is named after the argument that it sets: `(least, most, step, start)` makes a slider, `Log(least,
     most, start)` a logarithmic slider, a list a row of buttons, a str a text box (submitted with Enter), and
     `{"zh": ..., "en": ...}` a text box in each language with its own starting text. The first view is drawn from the
-    starting values, in English for such a box.
+    starting values: one in each language if there are only such boxes, else in English for such a box.
     """
     boxes = {name: spec for name, spec in controls.items() if isinstance(spec, dict)}
     chinese = [_in("zh", _control(name, spec["zh"])) for name, spec in boxes.items()]

@@ -25,19 +25,34 @@ _PACKAGES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "matplotlib", "jupyterlab", "ipywidgets", "emoji", "tokenizers",
     "scikit-image",
 )  # fmt: skip
+_CHINESE = {
+    "device": "设备", "memory": "内存", "dataset": "数据集", "Chinese font": "中文字体", "emoji font": "emoji 字体",
+}  # fmt: skip
 # PyTorch 2.14 for CUDA: the build's tag, the oldest driver, and the range of compute capabilities.
 _CUDA_BUILDS = (("cu130", 580, 7.5, 12.1), ("cu126", 525, 5.0, 9.0))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the environment check: `remedy_*` say what to do if it is not `ok`."""
+    """One line of the environment check: `remedy_*` say what to do if it is not `ok`.
+
+    The command line shows `name` and `found`; `name_zh` and `found_zh` are for readers of Chinese.
+    """
 
     name: str
     ok: bool
     found: str
     remedy_zh: str = ""
     remedy_en: str = ""
+    in_chinese: str = ""  # what was found, where the words differ
+
+    @property
+    def name_zh(self) -> str:
+        return _CHINESE.get(self.name, self.name)
+
+    @property
+    def found_zh(self) -> str:
+        return self.in_chinese or self.found
 
     def __str__(self) -> str:
         line = f"[{'OK' if self.ok else 'FAIL'}] {self.name}: {self.found}"
@@ -68,28 +83,30 @@ def _device() -> Finding:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory / 2**30
         return Finding("device", True, f"cuda, {torch.cuda.get_device_name(device)}, {total:.0f} GiB")
-    found = f"{device.type}, {torch.get_num_threads()} threads"
+    found, zh = f"{device.type}, {torch.get_num_threads()} threads", f"{device.type}，{torch.get_num_threads()} 个线程"
     if shutil.which("nvidia-smi") is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # none, or hidden
-        return Finding("device", True, found)
-    return _unused_card(found)
+        return Finding("device", True, found, in_chinese=zh)
+    return _unused_card(found, zh)
 
 
-def _unused_card(found: str) -> Finding:
+def _unused_card(found: str, found_zh: str) -> Finding:
     """Why PyTorch does not use the card that nvidia-smi lists, and what mends it."""
     answer = _ask_nvidia_smi("name,driver_version")
     if answer == "No devices were found":
-        return Finding("device", True, found)
+        return Finding("device", True, found, in_chinese=found_zh)
     name, _, driver = answer.partition(", ")
     zh, en = "请更新显卡驱动：https://www.nvidia.com/drivers", "update the driver: https://www.nvidia.com/drivers"
     if not _number(driver):
-        return Finding("device", False, f"{found}; nvidia-smi: {answer}", zh, en)
+        return Finding("device", False, f"{found}; nvidia-smi: {answer}", zh, en, f"{found_zh}；nvidia-smi：{answer}")
     found = f"{found}; {name} (driver {driver}) is not used by PyTorch {torch.__version__}"
+    found_zh = f"{found_zh}；PyTorch {torch.__version__} 没有用上 {name}（驱动 {driver}）"
     install = _install_pytorch(_number(driver), _number(_ask_nvidia_smi("compute_cap")))
     if install and torch.version.cuda is None:
-        return Finding("device", False, f"{found}, which has no CUDA", f"请运行 {install}", f"run: {install}")
+        remedy = f"请运行 {install}", f"run: {install}"
+        return Finding("device", False, f"{found}, which has no CUDA", *remedy, f"{found_zh}：它不带 CUDA")
     if install:
         zh, en = f"{zh}；或换成适合它的 PyTorch：{install}", f"{en} - or install the PyTorch that fits it: {install}"
-    return Finding("device", False, found, zh, en)
+    return Finding("device", False, found, zh, en, found_zh)
 
 
 def _install_pytorch(driver: float, capability: float) -> str:
@@ -124,7 +141,7 @@ def _memory() -> Finding:
     except (AttributeError, ValueError, OSError):  # not available on Windows and macOS
         return Finding("memory", True, "?")
     remedy = "请关闭其他程序，至少留出 2 GiB", "close other programs: the series needs 2 GiB"
-    return Finding("memory", free >= 2, f"{free:.1f} GiB free", *remedy)
+    return Finding("memory", free >= 2, f"{free:.1f} GiB free", *remedy, f"空闲 {free:.1f} GiB")
 
 
 def _dataset(data_dir: Path) -> Finding:
@@ -133,7 +150,9 @@ def _dataset(data_dir: Path) -> Finding:
         records = read_records(data_dir)
         faults: Sequence[str] = [str(error) for error in broken_pictures([r.image_path for r in records]).values()]
         if not faults:
-            return Finding("dataset", True, f"{len({record.image_path for record in records})} pictures in {data_dir}")
+            count = len({record.image_path for record in records})
+            found, zh = f"{count} pictures in {data_dir}", f"{data_dir} 里有 {count} 张图"
+            return Finding("dataset", True, found, in_chinese=zh)
     except FaultyDataset as error:
         faults = error.faults
     except DatasetError as error:  # there is no such file, or it is not JSON
