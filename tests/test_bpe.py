@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from clipedu.classroom import bpe
+from clipedu import SimpleTokenizer
+from clipedu.classroom import bpe, plots
 
 
 def learned_plainly(words: list[str], times: int) -> list[bpe.Pair]:
@@ -44,6 +45,17 @@ def test_an_incomplete_character_is_seen() -> None:
     (red,) = bpe.byte_words(["红"])
     assert len(red) == 3
     assert bpe.bpe_decode([red[0], red[1]]) == "\ufffd"
+
+
+def test_unknown_shares() -> None:
+    tokenizer = SimpleTokenizer.from_texts(["a red circle"])
+    assert bpe.unknown_shares(tokenizer, ["a red zebra", "red"]) == (1 / 4, 1 / 2)
+
+
+def test_many_tokens_fill_several_rows_of_their_own() -> None:
+    html = plots.tokens(["a"] * 12 + ["a_long_word"]).html
+    assert html.count("<table>") == 2
+    assert html.count("background: white") == 13
 
 
 def test_tokens_per_name() -> None:
