@@ -22,7 +22,6 @@ from clipedu.classroom.checks.framework import Answer, exercise
 from clipedu.loss import contrastive_loss
 from clipedu.model import MAX_LOGIT_SCALE
 
-
 VERDICTS = ("not finite", "collapsed", "unmoved", "moving")
 
 
