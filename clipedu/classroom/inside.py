@@ -17,7 +17,7 @@ from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.pictures import load_pixels
 from clipedu.data.records import Record
 from clipedu.data.scenes import COLOURS, RELATIONS, SHAPES
-from clipedu.encoders import TextEncoder
+from clipedu.encoders import ImageEncoder, TextEncoder
 from clipedu.tokenizer import SimpleTokenizer
 
 # All names of colours and shapes in the drawn scenes, as tokens: a word in English, a character in Chinese.
@@ -75,6 +75,27 @@ def _swapped(caption: str) -> str:
         if found:
             return f"{second}{found}{first}"
     return caption
+
+
+def influence(encoder: ImageEncoder, batch: Tensor, stage: int) -> Tensor:
+    """How much each pixel moves the cell in the middle of a stage's feature maps: gradients, `[H, W]`, 0 is no part."""
+    scaled = ((batch / 255 - encoder.mean) / encoder.std).requires_grad_()
+    maps = _until(encoder, stage)(scaled)
+    middle = maps.shape[-1] // 2
+    cell = maps[0, :, middle, middle].sum()  # of all channels
+    return torch.autograd.grad(cell, scaled)[0][0].abs().sum(dim=0)
+
+
+def layers_until(encoder: ImageEncoder, stage: int) -> list[tuple[int, int]]:
+    """Kernel and stride of each convolution from the picture to a stage, first layer first."""
+    convolutions = [part for part in _until(encoder, stage).modules() if isinstance(part, nn.Conv2d)]
+    return [(part.kernel_size[0], part.stride[0]) for part in convolutions]
+
+
+def _until(encoder: ImageEncoder, stage: int) -> nn.Sequential:
+    """The network's own layers from the picture to a stage."""
+    entrance = [encoder.model.get_submodule(name) for name in ("conv_stem", "bn1")]
+    return nn.Sequential(*entrance, *[encoder.model.get_submodule(f"blocks.{number}") for number in range(stage)])
 
 
 def width_of(gradient: Tensor) -> int:

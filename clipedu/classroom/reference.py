@@ -36,6 +36,14 @@ def attention(
     return result.transpose(0, 1)
 
 
+def receptive_field(layers: list[tuple[int, int]]) -> int:
+    """How many pixels wide a cell of the last layer sees; `(kernel, stride)` of each layer, first layer first."""
+    seen, step = 1, 1
+    for kernel, stride in layers:
+        seen, step = seen + (kernel - 1) * step, step * stride
+    return seen
+
+
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     """`[B, T, D]` to `[B, D]`: the mean over the tokens that are not padding."""
     return torch.stack([sentence[mask == 1].mean(dim=0) for sentence, mask in zip(hidden, attention_mask, strict=True)])

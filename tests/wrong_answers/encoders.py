@@ -50,7 +50,34 @@ def attends(**options: Any) -> Callable[..., Tensor]:
     return answer
 
 
+def field(layers: list[tuple[int, int]], *, own_stride: bool = False, one_stride: bool = False) -> int:
+    """Layer by layer from the picture on; the options are what people get wrong."""
+    seen, step = 1, 1
+    for kernel, stride in layers:
+        seen += (kernel - 1) * (step * stride if own_stride else step)
+        step = stride if one_stride else step * stride
+    return seen
+
+
+def back(layers: list[tuple[int, int]], cells: int = 1) -> int:
+    """From the last of these layers to the first."""
+    while layers:
+        *layers, (kernel, stride) = layers
+        cells = stride * (cells - 1) + kernel
+    return cells
+
+
 WRONG: WrongAnswers = {
+    "receptive_field": [
+        ("adds the kernels", "sum_of_kernels", lambda layers: sum(kernel for kernel, _ in layers)),
+        ("forgets the strides", "strides", lambda layers: 1 + sum(kernel - 1 for kernel, _ in layers)),
+        ("walks from the first layer", "order", lambda layers: back(layers[::-1])),
+        ("lets a stride work on its own layer", "own_stride", lambda layers: field(layers, own_stride=True)),
+        ("knows only the stride before", "one_stride", lambda layers: field(layers, one_stride=True)),
+        ("begins at 0", "start", lambda layers: back(layers, 0)),
+        ("multiplies instead of adding", "value", lambda layers: max(3, 3 ** len(layers))),
+        ("gives a tensor", "type", lambda layers: torch.tensor(field(layers))),
+    ],
     "multi_head_attention": [
         ("divides by nothing", "not_scaled", attends(divisor=1.0)),
         ("divides by sqrt(D)", "width", attends(divisor=8**0.5)),

@@ -1,6 +1,6 @@
 """The checks of the exercises. A check never raises: it returns a card with the property that failed and a hint."""
 
-from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention
+from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention, receptive_field
 from clipedu.classroom.checks.loss import clip_loss, loss_gradient, text_to_image_loss
 from clipedu.classroom.checks.pretraining import drift, recall_at_k, verdict
 from clipedu.classroom.checks.projection import best_images, clip_similarity, normalize
@@ -13,7 +13,6 @@ __all__ = [
     "bpe_encode",
     "clip_loss",
     "clip_similarity",
-    "diagnose",
     "drift",
     "encode",
     "fp16_step",
@@ -23,6 +22,7 @@ __all__ = [
     "normalize",
     "read_curve",
     "recall_at_k",
+    "receptive_field",
     "resume",
     "save",
     "text_to_image_loss",

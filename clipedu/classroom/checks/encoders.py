@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+import operator
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clipedu.classroom import reference
 from clipedu.classroom.checks.framework import Answer, exercise
+
+
+@exercise(
+    sum_of_kernels="receptive_field({layers}) = {found}：相邻两格的窗口会重叠，不能把核的宽度直接相加\n"
+    "receptive_field({layers}) = {found}: the windows of neighbouring cells overlap, so you can't just add the kernels",
+    strides="receptive_field({layers}) = {found}，没有用到步幅：窗口每次挪 stride 格，不是 1 格\n"
+    "receptive_field({layers}) = {found} ignores the strides: the window moves by stride, not by 1",
+    order="receptive_field({layers}) = {found}，方向反了：从最后一层的 1 格往前走，用 reversed(layers)\n"
+    "receptive_field({layers}) = {found} goes the wrong way: begin with 1 cell of the last layer, use reversed(layers)",
+    own_stride="receptive_field({layers}) = {found}：一层的步幅不影响它自己的窗口，只影响它之后的层\n"
+    "receptive_field({layers}) = {found}: a stride doesn't affect its own layer's window, only the layers after it",
+    one_stride="receptive_field({layers}) = {found}：要用到前面所有层的步幅，不只是前一层的\n"
+    "receptive_field({layers}) = {found}: the strides of all earlier layers count, not just of the one before",
+    start="receptive_field({layers}) = {found}：要从 1 格开始，不是 0 格\n"
+    "receptive_field({layers}) = {found}: begin with 1 cell, not with 0",
+    value="receptive_field({layers}) 应为 {wanted}，得到 {found}\n"
+    "receptive_field({layers}) should be {wanted}, not {found}",
+)
+def receptive_field(answer: Answer) -> None:
+    """Exercise 2.1: `receptive_field(layers) -> int` for a list of (kernel, stride), first layer first."""
+    for layers, wanted in (
+        ([(3, 2)], 3),
+        ([(5, 2), (3, 2)], 9),
+        ([(7, 2), (3, 2), (3, 1), (3, 2)], 27),
+    ):
+        kernels, strides = zip(*layers, strict=True)
+        steps = [1, *accumulate(strides, operator.mul)]  # pixels of the picture from one cell to the next
+        mistakes = {
+            "sum_of_kernels": sum(kernels),
+            "strides": 1 + sum(kernel - 1 for kernel in kernels),
+            "order": _walk(1, layers),
+            "own_stride": 1 + sum((kernel - 1) * step for kernel, step in zip(kernels, steps[1:], strict=True)),
+            "one_stride": 1 + sum((kernel - 1) * s for kernel, s in zip(kernels, (1, *strides[:-1]), strict=True)),
+            "start": _walk(0, layers[::-1]),
+        }
+        answer.expect((layers,), wanted, mistakes, layers=layers)
+
+
+def _walk(cells: int, layers: list[tuple[int, int]]) -> int:
+    """So many cells, and through each layer the cells that they need of the one before."""
+    for kernel, stride in layers:
+        cells = (cells - 1) * stride + kernel
+    return cells
 
 
 @exercise(
@@ -36,7 +82,7 @@ from clipedu.classroom.checks.framework import Answer, exercise
     "q and k are swapped: the three parts of in_weight are q, k, v in this order",
 )
 def multi_head_attention(answer: Answer) -> None:
-    """Exercise 2.1: `multi_head_attention(x, in_weight, in_bias, out_weight, out_bias, heads, mask) -> [B, T, D]`."""
+    """Exercise 2.2: `multi_head_attention(x, in_weight, in_bias, out_weight, out_bias, heads, mask) -> [B, T, D]`."""
     generator = torch.Generator().manual_seed(0)
     in_weight, in_bias, out_weight, out_bias, x = (
         torch.randn(shape, generator=generator) for shape in ((24, 8), (24,), (8, 8), (8,), (2, 4, 8))
@@ -100,7 +146,7 @@ def _attention(
     cls="这是第 0 个位置的输出，不是平均\nthis is the output at position 0, not the mean",
 )
 def mean_pool(answer: Answer) -> None:
-    """Exercise 2.2: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
+    """Exercise 2.3: `mean_pool(hidden, attention_mask) -> [B, D]`, the mean over tokens without padding."""
     hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, -50.0]], [[6.0, 0.0], [0.0, 3.0], [3.0, 3.0]]])  # (2, 3, 2)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     total = torch.tensor([[4.0, 6.0], [9.0, 6.0]])
