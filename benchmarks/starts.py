@@ -96,12 +96,15 @@ def plans(seeds: list[int], epoch: int, epochs: int, trial_epochs: int, long_epo
     def shares(*arms: str) -> list[Plan]:
         return [Plan("share", arm, seed, steps, share=share) for share in SHARES for seed in seeds for arm in arms]
 
+    def longer(*arms: str) -> list[Plan]:
+        return [Plan("long", arm, seed, long_epochs * epoch) for seed in seeds for arm in arms]
+
     # The features of a frozen encoder are computed once, so that its steps cost next to nothing.
-    yield from [*trials("frozen"), *races("frozen"), *shares("frozen")]
-    yield from [Plan("long", "frozen", seed, long_epochs * epoch) for seed in seeds]
+    yield from [*trials("frozen"), *races("frozen"), *shares("frozen"), *longer("frozen")]
     # "unfrozen" takes the rates of "frozen" and "fine-tuned".
     yield from [*trials("fine-tuned", "random ResNet-18"), *races("fine-tuned", "random ResNet-18", "unfrozen")]
-    yield from [*shares("fine-tuned", "random ResNet-18"), *trials("random"), *races("random")]
+    yield from [*longer("random ResNet-18"), *shares("fine-tuned", "random ResNet-18")]
+    yield from [*trials("random"), *races("random")]
 
 
 def chosen_rate(results: list[dict[str, Any]], arm: str) -> float:
