@@ -107,16 +107,20 @@ def grids(tables: Mapping[str, Tensor], windows: Mapping[str, tuple[int, int, in
 
 
 @plot
-def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
-    """2-D vectors, `[N, 2]` each, as arrows from the origin; the unit circle is dashed."""
-    images, texts = images.detach().float(), texts.detach().float()
-    reach = max(1.0, float(torch.cat([images, texts]).norm(dim=-1).max())) * 1.2
+def on_the_circle(images: Tensor, texts: Tensor | None = None, title: str = "") -> Drawing:
+    """2-D vectors, `[N, 2]` each, as arrows from the origin; the unit circle is dashed.
+
+    Without texts, the arrows are neither pictures nor sentences and are only numbered.
+    """
+    letter_of_first, others = ("", images[:0]) if texts is None else ("I", texts)
+    images, others = images.detach().float(), others.detach().float()
+    reach = max(1.0, float(torch.cat([images, others]).norm(dim=-1).max())) * 1.2
     figure = new_figure(4.6, 4.6)
     axes = figure.subplots()
     angle = np.linspace(0, 2 * math.pi, 200)
     axes.plot(np.cos(angle), np.sin(angle), "--", color="grey", linewidth=1)
     arrows = []
-    for vectors, colour, letter in ((images, IMAGE_COLOUR, "I"), (texts, TEXT_COLOUR, "T")):
+    for vectors, colour, letter in ((images, IMAGE_COLOUR, letter_of_first), (others, TEXT_COLOUR, "T")):
         for number, (x, y) in enumerate(vectors.tolist(), 1):
             axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
             beyond = 1 + 0.06 * reach / max(math.hypot(x, y), 1e-9)  # the label clears the tip, however short the arrow
@@ -126,7 +130,7 @@ def on_the_circle(images: Tensor, texts: Tensor, title: str = "") -> Drawing:
     axes.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
     axes.axvline(0, color="lightgrey", linewidth=0.8, zorder=0)
     key = [(swatch(IMAGE_COLOUR), "图像 I | images I"), (swatch(TEXT_COLOUR), "句子 T | texts T")]
-    return Drawing(figure, ", ".join(arrows), title, key)
+    return Drawing(figure, ", ".join(arrows), title, [] if texts is None else key)
 
 
 @plot
