@@ -224,7 +224,6 @@ def test_seconds_is_the_median_without_the_first(monkeypatch: pytest.MonkeyPatch
 
 
 PICTURE = Image.new("RGB", (8, 8), "red")
-ROW = torch.tensor([0.2, 0.6, 0.2])
 BOX = nn.functional.pad(torch.ones(3, 2), (1, 5, 2, 3))  # (8, 8)
 LINES = {"a": ([1, 2], [3.0, 4.0])}
 PLOTS: dict[str, Callable[[], View]] = {
@@ -242,7 +241,7 @@ PLOTS: dict[str, Callable[[], View]] = {
     "dots": lambda: plots.dots({"a": [0.1, 0.2], "b": [0.3]}, "recall", band="a"),
     "bars": lambda: plots.bars({"一 | one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, "height", {"chance": 0.5}),
     "histogram": lambda: plots.histogram({"x": torch.tensor([1.0, 2.0, 3.0])}, "value"),
-    "temperature_panel": lambda: plots.temperature_panel(torch.eye(3), 1, ROW, -ROW, {"loss": ([0.1, 1], [1, 2])}, 0.1),
+    "temperature_panel": lambda: plots.temperature_panel([0.1, 1], {0: [1, 2]}, 1.1, 0, (0.1, 1.0, 0.5)),
     "tokens": lambda: plots.tokens(["[CLS]", "red", "圆", "<b>"], [2, 7, 9, 1]),
 }
 
@@ -261,7 +260,7 @@ DESCRIPTIONS = {
     "histogram": "x μ = 2.00, σ = 1.00",
     "on_the_circle": "I1 (1.00, 0.00), I2 (0.00, 1.00), T1 (-1.00, -0.00), T2 (-0.00, -1.00)",
     "on_the_sphere": "2 × (I, T): mean angle 90°",
-    "temperature_panel": "own text 0.600. Gradient on the own pair -0.6000, on the others together -0.4000. loss 1.000",
+    "temperature_panel": "step 0 ▼ τ = 0.100; ln N = 1.10; τ = 0.100, L = 1.000, ∂L/∂ln(1/τ) = +0.500",
     "tokens": "[CLS] red 圆 <b>\n[2, 7, 9, 1]",
 }
 

@@ -37,8 +37,9 @@ def show_source(obj: type | ModuleType | Callable[..., Any], start: str = "", st
         ValueError: `obj` has no Python source, or no line contains `start` or `stop`.
     """
     try:
-        lines, first = inspect.getsourcelines(inspect.unwrap(obj))
-        file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
+        unwrapped = inspect.unwrap(obj) if callable(obj) else obj
+        lines, first = inspect.getsourcelines(unwrapped)
+        file = Path(inspect.getsourcefile(unwrapped) or "")
     except (TypeError, OSError) as error:
         raise ValueError(f"{obj!r} has no Python source: pass a class, a method, a function or a module") from error
     begin = _find(lines, start, 0)
