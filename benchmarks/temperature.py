@@ -23,7 +23,7 @@ from clipedu import CLIP, ImageEncoder, ImageTextDataset, SimpleTokenizer, contr
 from clipedu.embedding import model_inputs
 from clipedu.encoders import WordAverage
 
-ARMS = [(1.0, 0.0), (0.07, 0.0), (0.01, 0.0), (0.07, 1.0), (0.07, 10.0), (1.0, 10.0)]  # temperature at the start, rate
+ARMS = [(1.0, 0.0), (0.07, 0.0), (0.01, 0.0), (0.07, 1.0), (1.0, 1.0), (0.07, 10.0), (1.0, 10.0)]  # start, rate
 LR, BATCH_SIZE = 1e-3, 64
 
 
