@@ -123,7 +123,7 @@ def histogram(
     """Density histograms of several labelled samples."""
     figure = new_figure(6.4, 3.2)
     axes, key = figure.subplots(), []
-    side_colours = {"图像 | images": IMAGE_COLOUR, "句子 | texts": TEXT_COLOUR}
+    side_colours = {"图像 | images": IMAGE_COLOUR, "句子 | texts": TEXT_COLOUR, "配对的 | own pairs": COLOURS[0]}
     for (name, values), colour in zip(samples.items(), COLOURS, strict=False):
         look: dict[str, Any] = {"alpha": 0.55, "color": side_colours.get(name, colour)}
         key.append((swatch(look["color"]), name))

@@ -122,9 +122,12 @@ def on_the_circle(images: Tensor, texts: Tensor | None = None, title: str = "") 
     arrows = []
     for vectors, colour, letter in ((images, IMAGE_COLOUR, letter_of_first), (others, TEXT_COLOUR, "T")):
         for number, (x, y) in enumerate(vectors.tolist(), 1):
-            axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
-            beyond = 1 + 0.06 * reach / max(math.hypot(x, y), 1e-9)  # the label clears the tip, however short the arrow
-            axes.text(x * beyond, y * beyond, f"{letter}{number}", color=colour, ha="center", va="center")
+            look = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (x, y), (0, 0), arrowprops=look)
+            out = 0.06 * reach / max(math.hypot(x, y), 1e-9)  # the label clears the tip, however short the arrow
+            turn = 1.0 if letter == "T" else 0.0  # and stays off a picture's arrow in the same direction
+            place = (x + out * (x + turn * y), y + out * (y - turn * x))
+            axes.text(*place, f"{letter}{number}", color=colour, ha="center", va="center")
             arrows.append(f"{letter}{number} ({x:.2f}, {y:.2f})")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.axhline(0, color="lightgrey", linewidth=0.8, zorder=0)
