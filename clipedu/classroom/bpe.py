@@ -71,12 +71,12 @@ def bpe_encode(word: str, merges: Iterable[Pair]) -> list[str]:
 
 
 def bpe_decode(pieces: Iterable[str]) -> str:
-    """The text of pieces in which each letter stands for one byte; an incomplete character becomes U+FFFD."""
+    """The text of pieces in which each character stands for one byte; an incomplete character becomes U+FFFD."""
     return "".join(pieces).encode("latin-1").decode("utf-8", errors="replace")
 
 
 def byte_words(texts: Iterable[str]) -> list[str]:
-    """The words of all texts, each with the space before it, and with one letter for each byte."""
+    """The words of all texts, each with the space before it, and with one character for each byte."""
     words = [word for text in texts for word in re.findall(r" ?\S+", text.lower())]
     return [word.encode("utf-8").decode("latin-1") for word in words]
 

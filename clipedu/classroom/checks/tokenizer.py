@@ -104,8 +104,8 @@ def bpe_encode(answer: Answer) -> None:
 
 
 @exercise(
-    garbled="还没有译成文字：一个字母是一个字节，先变回字节，得到 {found!r}\n"
-    "not yet text: each letter stands for one byte, turn them back into bytes first; got {found!r}",
+    garbled="还没有译成文字：一个字符是一个字节，先变回字节，得到 {found!r}\n"
+    "not yet text: each character stands for one byte, turn them back into bytes first; got {found!r}",
     alone="每个片段单独解码了：{found!r}；一个字的字节可能分在两个片段里，先接起来\n"
     "each piece was decoded alone: {found!r}; a character's bytes may lie in two pieces, so join them first",
     spaces="片段之间多了空格：{found!r}\nthere are spaces between the pieces: {found!r}",
