@@ -147,7 +147,7 @@ def look_back(explorer: Explorer) -> None:
 
 
 def attend(explorer: Explorer) -> None:
-    for head in (0, 4, 7):
+    for head in (1, 5, 8):
         text = at(explorer, head=head).text
         words = text.splitlines()[0].split()
         assert f"head {head}:" in text

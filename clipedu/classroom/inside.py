@@ -60,10 +60,10 @@ def single_objects() -> tuple[Tensor, list[str], list[str]]:
     return batch, [colour for _, colour, _ in single], [shape for _, _, shape in single]
 
 
-def two_objects() -> tuple[Tensor, list[str], list[str]]:
+def two_objects(language: str) -> tuple[Tensor, list[str], list[str]]:
     """The test scenes with two objects, `[B, 3, 64, 64]`, their captions, and these with the objects swapped."""
     pictures, records = scenes(300)
-    captions = [record.captions["en"][0] for record in records]
+    captions = [record.captions[language][0] for record in records]
     two = [number for number, caption in enumerate(captions) if _swapped(caption) != caption]
     own = [captions[number] for number in two]
     return pictures[two], own, list(map(_swapped, own))
@@ -74,7 +74,9 @@ def _swapped(caption: str) -> str:
         first, found, second = caption.partition(f" {relation} ")
         if found:
             return f"{second}{found}{first}"
-    return caption
+    first, found, rest = caption.partition("在")  # such as: 一个红色的圆在一个蓝色的圆的左边
+    second, of, place = rest.rpartition("的")
+    return f"{second}{found}{first}{of}{place}" if found else caption
 
 
 def influence(encoder: ImageEncoder, batch: Tensor, stage: int) -> Tensor:
