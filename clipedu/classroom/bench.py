@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from clipedu.classroom.lessons import Moment, sample_data
 from clipedu.classroom.plots.tables import table
+from clipedu.classroom.recorded import Recording
 from clipedu.classroom.view import View
 from clipedu.data.dataset import ImageTextDataset
 from clipedu.data.loading import epoch_batches
@@ -163,3 +164,15 @@ class TestBench:
             for run in members
         ]
         return table(["I → T, T → I", "末步损失 | last loss", "间隔 | margin"], rows)
+
+
+def temperature_table(recording: Recording) -> View:
+    """Where the temperature started, how it was learned, where it ended, and recall: one row for each run."""
+    rows = []
+    for run in sorted(recording.results, key=lambda run: run["rate"]):
+        how = f"×{run['rate']:.0f}" if run["rate"] else "固定 | fixed"
+        end = run["readings"][-1]
+        numbers = [f"{end['temperature']:.3f}", f"{end['i2t']:.2f}", f"{end['t2i']:.2f}"]
+        rows.append([str(run["start"]), how, str(run["seed"]), *numbers])
+    columns = ["起始 τ | first τ", "学 | learned", "种子 | seed", "末了 τ | last τ", "R@1 I → T", "R@1 T → I"]
+    return table(columns, rows)
