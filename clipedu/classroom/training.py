@@ -83,20 +83,35 @@ def _memory(size: int, precision: torch.dtype) -> tuple[dict[str, int], int]:
     return one | {"kept": one["kept"] - each}, each
 
 
+def _memory_of(batch_size: int, size: int, precision: str) -> dict[str, int]:
+    parts, each = _memory(size, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
+    return parts | {"kept": parts["kept"] + batch_size * each}
+
+
 def memory_at(batch_size: int, size: int, precision: str) -> View:
     """The memory of a training step of a ResNet-18, in GiB: counted for one and two pictures, and extrapolated."""
-    parts, each = _memory(size, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
-    parts = parts | {"kept": parts["kept"] + batch_size * each}
+    parts = _memory_of(batch_size, size, precision)
     parts["total"] = sum(parts.values())
     gib = {name: {"GiB": value / 2**30} for name, value in parts.items()}
     return bars(gib, "GiB", {"8 GiB": 8}, title=f"ResNet-18, B = {batch_size}, {size} px, {precision}")
+
+
+def memory_table(rows: Sequence[tuple[int, int, str]]) -> View:
+    """The same memory, in GiB, for several batch sizes, picture sizes and precisions."""
+    columns = ["B", "px", "", "weights", "gradients", "Adam", "kept"]
+    cells = []
+    for batch_size, size, precision in rows:
+        parts = _memory_of(batch_size, size, precision)
+        cells.append([str(batch_size), str(size), precision, *(f"{parts[name] / 2**30:.3f}" for name in columns[3:])])
+    return table(columns, cells, title="ResNet-18, GiB")
 
 
 def read_curve(losses: Sequence[float], batch_size: int) -> str:
     """What a loss curve shows: `not finite`, `collapsed`, `unmoved` or `moving`."""
     if not all(map(math.isfinite, losses)):
         return "not finite"
-    if all(abs(loss - math.log(batch_size)) < 0.02 for loss in losses[-5:]):
+    away = [abs(loss - math.log(batch_size)) for loss in losses]
+    if all(one < 0.02 for one in away[-5:]) and any(one > 0.1 for one in away):
         return "collapsed"
     return "unmoved" if abs(sum(losses[:5]) - sum(losses[-5:])) / 5 < 0.1 else "moving"
 
@@ -141,6 +156,16 @@ def resume(path: Path, model: nn.Module, optimizer: Optimizer, scheduler: LRSche
     torch.set_rng_state(content["random"])
     step: int = content["step"]
     return step
+
+
+def adamw(w: Tensor, gradients: Sequence[Tensor], lr: float, decay: float) -> Tensor:
+    """The weights after a step of AdamW for each gradient."""
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    for t, g in enumerate(gradients, 1):
+        w = w - lr * decay * w
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = w - lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    return w
 
 
 def gpu_figures() -> View:

@@ -19,7 +19,9 @@ def verdict(losses: list[float], batch_size: int, **changed: Any) -> str:
     looked_at, level = changed.get("looked_at", losses), changed.get("level", math.log(batch_size))
     if not all(map(math.isfinite, looked_at)) and not changed.get("is_blind"):
         return "not finite"
-    if all(abs(loss - level) < changed.get("width", 0.02) for loss in losses[-changed.get("steps", 5) :]):
+    away = [abs(loss - level) for loss in losses]
+    is_on_line = all(one < changed.get("width", 0.02) for one in away[-changed.get("steps", 5) :])
+    if is_on_line and any(one > changed.get("elsewhere", 0.1) for one in away):
         return "collapsed"
     return "unmoved" if abs(sum(losses[:5]) - sum(losses[-5:])) / 5 < 0.1 else "moving"
 
@@ -27,6 +29,33 @@ def verdict(losses: list[float], batch_size: int, **changed: Any) -> str:
 def single_steps(losses: list[float], batch_size: int) -> str:
     found = verdict(losses, batch_size)
     return ("moving" if abs(losses[-1] - losses[0]) > 0.1 else "unmoved") if found == "unmoved" else found
+
+
+def unmoved_first(losses: list[float], batch_size: int) -> str:
+    is_unmoved = abs(sum(losses[:5]) - sum(losses[-5:])) / 5 < 0.1
+    found = verdict(losses, batch_size)
+    return "unmoved" if is_unmoved and found == "collapsed" else found
+
+
+def adamw_with(**changed: Any) -> Callable[..., Tensor]:
+    """`adamw` with one of its parts wrong."""
+
+    def adamw(w: Tensor, gradients: list[Tensor], lr: float, decay: float) -> Tensor:
+        m, v = torch.zeros_like(w), torch.zeros_like(w)
+        shrink = changed.get("shrink", lambda w, lr, decay: w - lr * decay * w)
+        for t, g in enumerate(gradients, 1):
+            if changed.get("forgets"):
+                t, m, v = 1, torch.zeros_like(w), torch.zeros_like(w)
+            g = g + decay * w if changed.get("in_gradient") else g
+            w = w if changed.get("late") else shrink(w, lr, decay)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            t = changed.get("t", t)
+            step = lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+            w = w - step
+            w = shrink(w, lr, decay) if changed.get("late") else w
+        return w
+
+    return adamw
 
 
 def step_of(order: str = "zero scaled unscale clip step update clamp", **changed: Any) -> Callable[..., Any]:
@@ -113,6 +142,8 @@ WRONG: WrongAnswers = {
         ("the last step on the line", "wobble", lambda losses, n: verdict(losses, n, steps=1)),
         ("two steps on the line", "crossing", lambda losses, n: verdict(losses, n, steps=2)),
         ("compares single steps", "wobble", single_steps),
+        ("on the line is collapsed", "never_moved", lambda losses, n: verdict(losses, n, elsewhere=-1)),
+        ("unmoved first", "landed", unmoved_first),
         ("gives a bool", "type", lambda losses, n: losses[-1] < losses[0]),
     ],
     "fp16_step": [
@@ -133,6 +164,18 @@ WRONG: WrongAnswers = {
         ("no clamp", "no_clamp", step_of("zero scaled unscale clip step update")),
         ("the scaled loss", "value", step_of(answer=lambda loss: 1024 * loss.item())),
         ("gives a tensor", "type", step_of(answer=lambda loss: loss)),
+    ],
+    "adamw": [
+        ("Adam with L2", "in_the_gradient", adamw_with(shrink=lambda w, *_: w, in_gradient=True)),
+        ("plain Adam", "no_decay", adamw_with(shrink=lambda w, *_: w)),
+        ("decay without the rate", "no_rate", adamw_with(shrink=lambda w, lr, decay: w - decay * w)),
+        ("the wrong sign", "grows", adamw_with(shrink=lambda w, lr, decay: w + lr * decay * w)),
+        ("no correction", "uncorrected", adamw_with(t=10**6)),
+        ("forgets its averages", "reset", adamw_with(forgets=True)),
+        ("shrinks last", "late", adamw_with(late=True)),
+        ("changes w", "changed", lambda w, gradients, lr, decay: w.copy_(adamw_with()(w, gradients, lr, decay))),
+        ("the first step only", "value", lambda w, gradients, lr, decay: adamw_with()(w, gradients[:1], lr, decay)),
+        ("gives a list", "type", lambda w, *rest: adamw_with()(w, *rest).tolist()),
     ],
     "save": [
         ("the model itself", "pickled", saved(weights=lambda model, *_: model)),

@@ -5,9 +5,10 @@ from clipedu.classroom.checks.loss import clip_loss, loss_gradient, text_to_imag
 from clipedu.classroom.checks.pretraining import drift, recall_at_k, verdict
 from clipedu.classroom.checks.projection import best_images, clip_similarity, normalize
 from clipedu.classroom.checks.tokenizer import bpe_decode, bpe_encode, encode
-from clipedu.classroom.checks.training import fp16_step, read_curve, resume, save
+from clipedu.classroom.checks.training import adamw, fp16_step, read_curve, resume, save
 
 __all__ = [
+    "adamw",
     "best_images",
     "bpe_decode",
     "bpe_encode",

@@ -44,6 +44,12 @@ VERDICTS = ("not finite", "collapsed", "unmoved", "moving")
     "steps are on the line",
     level="损失都在 3.466 附近，即 ln 32，批次 32：应为 collapsed，得到 {found}\n"
     "all losses are near 3.466, which is ln 32, and the batch is 32: expected collapsed, got {found}",
+    never_moved="这条曲线从第一步起就在线上，哪里也没去过：应为 unmoved，得到 {found}；塌缩要从前有一步离线超过 0.1\n"
+    "this curve was on the line from its first step and never went anywhere: expected unmoved, got {found}; in a "
+    "collapse some earlier step was more than 0.1 away",
+    landed="这条曲线跳开过，又落到线上，只是两头的平均相近：应为 collapsed，得到 {found}；先判断塌缩\n"
+    "this curve jumped away and landed on the line, its means at both ends just happen to be close: expected "
+    "collapsed, got {found}; try the collapse first",
     falling="损失从 3.8 降到 1.9：应为 moving，得到 {found}\n"
     "the loss falls from 3.8 to 1.9: expected moving, got {found}",
 )
@@ -68,6 +74,8 @@ def read_curve(answer: Answer) -> None:
     judge([*around(line + 0.2)[:-1], line + 0.001], 32, "unmoved", "wobble")
     on_line = [one / 100 for one in ripple]
     judge([line + 0.5, line + 1, *(line + one for one in on_line)], 32, "collapsed", "level")
+    judge([line + one for one in on_line], 32, "unmoved", "never_moved")
+    judge([*around(line + 0.05), line + 1, *(line + one for one in on_line)], 32, "collapsed", "landed")
     falling = [line + above for above in (1.2, 0.9, 0.6, 0.3, 0.1, 0.015, -0.015)]
     judge(falling, 32, "moving", "crossing")
     for batch_size in (8, 128):
@@ -238,6 +246,63 @@ def _check_order(answer: Answer, events: list[str]) -> None:
     backward, step = (len(events) - 1 - events[::-1].index(event) for event in ("backward", "scaler.step"))
     answer.must(backward < step, "step_first")
     answer.must("zero_grad" not in events[backward:step], "erased")
+
+
+@exercise(
+    empty="没有梯度就没有一步：应原样返回 w，得到 {found}\n"
+    "without gradients there is no step: return w as it is, not {found}",
+    in_the_gradient="衰减加进了梯度，于是也被除以 √v：应直接缩小 w，绕过两个平均\n"
+    "the decay was added to the gradient, so it is divided by √v as well: shrink w itself, past both averages",
+    no_decay="权重没有衰减：每一步还要减去 lr × decay × w\n"
+    "the weights do not decay: each step also subtracts lr × decay × w",
+    no_rate="衰减没有乘学习率：应减去 lr × decay × w\nthe decay lacks the learning rate: subtract lr × decay × w",
+    grows="权重在变大：衰减的符号反了\nthe weights grow: the sign of the decay is wrong",
+    uncorrected="两个平均从 0 开始，要除以 1 - β^t 补回来\n"
+    "both averages start at 0: divide them by 1 - β^t to make up for that",
+    reset="每一步都重设了两个平均：它们要在循环之前设一次\n"
+    "both averages start over at every step: set them once, before the loop",
+    late="先走了 Adam 的一步才缩小：应先缩小\nAdam's step came before the shrinking: shrink first",
+    changed="传进来的 w 被改了：不要用 w -= 或 w.mul_()\n"
+    "the w that was passed in has changed: do not use w -= or w.mul_()",
+)
+def adamw(answer: Answer) -> None:
+    """Exercise 5.5: `adamw(w, gradients, lr, decay)`, the weights after a step for each gradient."""
+    w, lr, decay = torch.tensor([2.0, -1.0, 0.5]), 0.1, 0.5
+    gradients = [torch.tensor(g) for g in ([0.3, -2.0, 0.01], [0.1, 1.0, 0.02], [-0.4, 3.0, 0.05])]
+
+    def run(
+        decay: float = decay, rate: float = lr, late: bool = False, betas: float = 1, reset: bool = False
+    ) -> Tensor:
+        end, m, v = w, torch.zeros(3), torch.zeros(3)
+        for t, g in enumerate(gradients, 1):
+            t, m, v = (1, 0 * m, 0 * v) if reset else (t, m, v)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            move = m / (1 - betas * 0.9**t) / ((v / (1 - betas * 0.999**t)).sqrt() + 1e-8)
+            end = end * (1 - rate * decay) - lr * move * ((1 - rate * decay) if late else 1)
+        return end
+
+    def in_the_gradient() -> Tensor:
+        parameter = nn.Parameter(w.clone())
+        optimizer = torch.optim.Adam([parameter], lr=lr, weight_decay=decay)
+        for g in gradients:
+            parameter.grad = g.clone()
+            optimizer.step()
+        return parameter.detach()
+
+    mistakes: dict[str, Any] = {
+        "no_decay": run(decay=0),
+        "in_the_gradient": in_the_gradient(),
+        "no_rate": run(rate=1),
+        "grows": run(decay=-decay),
+        "uncorrected": run(betas=0),
+        "reset": run(reset=True),
+        "late": run(late=True),
+    }
+    answer.expect((w, gradients, lr, decay), library.adamw(w, gradients, lr, decay), mistakes)
+    answer.expect((w, [], lr, decay), w, {}, "empty")
+    kept = w.clone()
+    answer.function(kept, gradients, lr, decay)
+    answer.must(torch.equal(kept, w), "changed")
 
 
 class _Training:
