@@ -14,6 +14,7 @@ import pytest
 from IPython.display import display
 
 from clipedu.classroom import recorded
+from clipedu.classroom.races import LABELS
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.lessons import NOTEBOOKS, Lesson, executed, needed_by_figures, with_seed
@@ -165,7 +166,7 @@ def with_data(explorer: Explorer) -> None:
         for pictures, expected in (*means.items(), (1200, (means[600] + means[2400]) / 2)):
             text = at(explorer, pictures=pictures).text
             assert f"{pictures:,} " in text
-            (recall,) = re.findall(rf"\| {arm} ([\d.]+) ", text)
+            (recall,) = re.findall(rf"\| {LABELS[arm].split(' | ')[1]} ([\d.]+) ", text)
             assert float(recall) == pytest.approx(expected, abs=0.006)
 
 

@@ -27,12 +27,13 @@ from clipedu.runs.history import StepRecord
 from clipedu.tokenizer import SimpleTokenizer
 from clipedu.training import Callback, train
 
+# In an order that gives a start the same colour in all figures: at most one of the two random networks is in each.
 LABELS = {
-    "fine-tuned": "微调 | fine-tuned",
-    "unfrozen": "先冻后放 | frozen, then fine-tuned",
-    "frozen": "冻结 | frozen",
-    "random": "随机 | random",
+    "fine-tuned": "微调 Lite0 | fine-tuned Lite0",
+    "frozen": "冻结 Lite0 | frozen Lite0",
+    "random": "随机 Lite0 | random Lite0",
     "random ResNet-18": "随机 ResNet-18 | random ResNet-18",
+    "unfrozen": "先冻后放 Lite0 | frozen, then fine-tuned Lite0",
 }
 STAGES = ("conv_stem", *(f"blocks.{number}" for number in range(7)), "conv_head")
 Recall = Callable[[Tensor, Tensor, int], tuple[float, float]]
@@ -143,7 +144,8 @@ def by_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def with_number(label: str, number: float) -> str:
     """The label with a number behind it, in each language."""
-    return " | ".join(f"{part} {number:.2f}" for part in label.split(" | "))
+    digits = f"{number:.2f}" if number >= 0.01 else f"{number:.3f}"
+    return " | ".join(f"{part} {digits}" for part in label.split(" | "))
 
 
 def draw(runs: Mapping[str, Run], what: str, levels: Mapping[str, float] | None = None) -> View:
