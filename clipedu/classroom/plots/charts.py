@@ -79,7 +79,7 @@ def bars(
     axes, key = figure.subplots(), []
     inner = list(dict.fromkeys(name for values in series.values() for name in values))
     width = 0.8 / len(inner)
-    for number, (name, colour) in enumerate(zip(inner, COLOURS, strict=False)):
+    for number, (name, colour) in enumerate(zip(inner, (*COLOURS, "#999999"), strict=False)):
         positions = [group + (number - (len(inner) - 1) / 2) * width for group in range(len(series))]
         heights = [values.get(name, 0.0) for values in series.values()]
         drawn = axes.bar(positions, heights, width, color=colour)
