@@ -226,11 +226,14 @@ def test_the_benchmark(tmp_path: Path, gpu: PretendGPU, monkeypatch: pytest.Monk
     ]
 
 
-def _without_assertions(source: str) -> str:
-    """Shortened training does not give a lesson's results."""
-    tree = ast.parse(source)
-    tree.body = [statement for statement in tree.body if not isinstance(statement, ast.Assert)]
-    return ast.unparse(tree)
+class _Shortened(ast.NodeTransformer):
+    """Training that a notebook does itself takes 3 steps, and no assertion expects a lesson's results."""
+
+    def visit_keyword(self, node: ast.keyword) -> ast.keyword:
+        return ast.keyword(node.arg, ast.Constant(3)) if node.arg == "steps" else node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Pass:
+        return ast.Pass()
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +262,7 @@ def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gp
     failed = []
     try:
         for where, cell in Lesson.read(path).code:
-            result = shell.run_cell(_without_assertions(cell.source))
+            result = shell.run_cell(ast.unparse(_Shortened().visit(ast.parse(cell.source))))
             if result.error_in_exec and not isinstance(result.error_in_exec, AssertionError):
                 failed.append(f"{path.name}, {where}: {result.error_in_exec!r}")
             if gpu.refused:
