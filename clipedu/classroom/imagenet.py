@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
-from clipedu.encoders import _lite0_weights_file
+from clipedu.encoders import lite0_weights_file
 
 _CHINESE = {  # the classes that the lessons meet
     "Egyptian cat": "埃及猫",
@@ -35,6 +35,6 @@ class LastLayer(NamedTuple):
 
 def last_layer() -> LastLayer:
     """The last layer of EfficientNet-Lite0. A class that no lesson meets keeps its English name in Chinese, too."""
-    weight, bias = list(torch.load(_lite0_weights_file(), map_location="cpu", weights_only=True).values())[-2:]
+    weight, bias = list(torch.load(lite0_weights_file(), map_location="cpu", weights_only=True).values())[-2:]
     english = list(ResNet18_Weights.DEFAULT.meta["categories"])
     return LastLayer(weight, bias, english, [_CHINESE.get(name, name) for name in english])

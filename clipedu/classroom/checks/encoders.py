@@ -72,7 +72,8 @@ def _walk(cells: int, layers: list[tuple[int, int]]) -> int:
     one_head="好像只有一个头：D 个数要分成 heads 份，各自打分\n"
     "there seems to be one head only: split the D numbers into heads parts that score separately",
     split="分头时切开的是词元，不是 D 个数：先 view 成 (B, T, heads, D / heads)，再 transpose(1, 2)\n"
-    "splitting into heads cut up the tokens, not the D numbers: view as (B, T, heads, D / heads), then transpose(1, 2)",
+    "splitting into heads cut up the tokens, not the D numbers: "
+    "view as (B, T, heads, D / heads), then transpose(1, 2)",
     joined="合并各头时忘了把 heads 换回原位：先 transpose(1, 2)，再 reshape\n"
     "when joining the heads, move them back first: transpose(1, 2), then reshape",
     no_output="少了最后一步：各头拼起来之后，还要过 out_weight 和 out_bias\n"
