@@ -33,9 +33,9 @@ def pictures(
         alt = captions["en"] or captions["zh"] or note or f"image {number + 1}"
         lines = "".join(f'<div lang="{lang}">{as_text(text)}</div>' for lang, text in captions.items() if text)
         picture = img(buffer.getvalue(), alt, "", width)
-        note = f"<b>{line(('', note))}</b>" if note else ""
+        bold = f"<b>{line(('', note))}</b>" if note else ""
         look = "text-align: left; vertical-align: top"
-        cells.append(f'<td width="{width + 12}" style="{look}">{picture}{note}{lines}</td>')
+        cells.append(f'<td width="{width + 12}" style="{look}">{picture}{bold}{lines}</td>')
         texts.append(" ".join(filter(None, (note, *captions.values()))) or alt)
     return View(_in_rows(cells, 880 // (width + 12)), "\n".join(texts))
 
