@@ -23,7 +23,7 @@ from clipedu.model import CLIP, compute_similarity, inference
 from clipedu.runs.features import frozen_features
 from clipedu.tokenizer import SimpleTokenizer
 
-# From vectors `[B, E]` of any length, the logarithm of the scale, and a number for each caption, `[B]`.
+# From vectors `[N, D]` of any length, the logarithm of the scale, and a number for each caption, `[N]`.
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -101,7 +101,7 @@ class TestBench:
         losses = []
         for batch in self.batches(seed, batch_size, steps):
             captions = [self.captions[index] for index in batch]
-            image = model.image_projection(self.features[batch])  # (B, E), any length
+            image = model.image_projection(self.features[batch])  # (N, D), any length
             text = model.text_projection(model.text_encoder(**self.tokenizer(captions, padding="longest")))
             ids = torch.tensor([known[caption] for caption in captions])
             loss = loss_of(image, text, model.logit_scale, ids)
