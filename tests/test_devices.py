@@ -230,8 +230,8 @@ class _Shortened(ast.NodeTransformer):
     """A notebook's own long training takes 3 steps, and no assertion expects a lesson's results."""
 
     def visit_keyword(self, node: ast.keyword) -> ast.keyword:
-        short = isinstance(node.value, ast.Constant) and node.value.value in range(20)
-        return ast.keyword(node.arg, ast.Constant(3)) if node.arg == "steps" and not short else node
+        is_long = node.arg == "steps" and not isinstance(node.value, ast.Constant)  # a pass over all pictures
+        return ast.keyword(node.arg, ast.Constant(3)) if is_long else node
 
     def visit_Assert(self, node: ast.Assert) -> ast.Pass:
         return ast.Pass()
