@@ -34,7 +34,7 @@ from clipedu import (
     train,
     zero_shot_classify,
 )
-from clipedu.classroom import lessons
+from clipedu.classroom import lessons, races
 from clipedu.commands.main import main
 from clipedu.data.loading import Pictures, open_pictures
 from clipedu.embedding import embed_images, embed_texts, model_inputs
@@ -251,11 +251,12 @@ def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gp
     def train_small(model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, **settings: Any) -> Any:
         config = settings.pop("config")
         config = replace(config, batch_size=config.batch_size // 8, image_size=32, precision="fp32")
-        pairs = min(len(train_set) // 8, config.batch_size * (30 // config.epochs))
+        pairs = min(len(train_set) // 8, config.batch_size * max(1, 30 // config.epochs))
         return train(model, tokenizer, train_set.subset(pairs), config=config, **settings)
 
     monkeypatch.setattr(clipedu, "train", train_small)
-    monkeypatch.setattr(lessons, "train", train_small)
+    for classroom in (lessons, races):
+        monkeypatch.setattr(classroom, "train", train_small)
     for load in (lessons.trained_model, lessons.training_moments):
         monkeypatch.setattr(load, "__defaults__", (run_dir,))
     monkeypatch.chdir(path.parent)
