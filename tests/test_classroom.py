@@ -229,13 +229,11 @@ LINES = {"a": ([1, 2], [3.0, 4.0])}
 PLOTS: dict[str, Callable[[], View]] = {
     "pictures": lambda: plots.pictures([PICTURE, torch.zeros(3, 8, 8, dtype=torch.uint8)], ["a", "b"], ["甲", "乙"]),
     "feature_maps": lambda: plots.feature_maps({"stem": torch.rand(4, 8, 8), "last": torch.rand(9, 2, 2)}),
-    "filters": lambda: plots.filters({"a": torch.randn(5, 3, 3, 3), "b": torch.zeros(2, 3, 7, 7)}),
     "gradient_map": lambda: plots.gradient_map(PICTURE, BOX, "stage 1"),
     "grids": lambda: plots.grids({"a": torch.eye(2), "b": torch.tensor([[torch.nan, 2.0]])}, {"a": (0, 0, 1, 2)}),
     "similarity": lambda: plots.similarity(torch.eye(3), [PICTURE] * 3, ["one", "two", "three"]),
     "heat_map": lambda: plots.heat_map(torch.rand(2, 3), ["a", "b"], ["c", "d", "e"], "attention"),
     "on_the_circle": lambda: plots.on_the_circle(torch.eye(2), -torch.eye(2), "four"),
-    "on_the_sphere": lambda: plots.on_the_sphere(torch.eye(3)[:2], torch.eye(3)[:2].flip(0), "two"),
     "curves": lambda: plots.curves(LINES, "across", "up", {"level": 3.5}, ranges={"a": ([2.9, 3.8], [3.1, 4.2])}),
     "loss_curve": lambda: plots.loss_curve([3.0, 2.0], 2.77),
     "dots": lambda: plots.dots({"a": [0.1, 0.2], "b": [0.3]}, "recall", band="a"),
@@ -259,7 +257,6 @@ DESCRIPTIONS = {
     "dots": "a 0.1, 0.2; b 0.3",
     "histogram": "x μ = 2.00, σ = 1.00",
     "on_the_circle": "I1 (1.00, 0.00), I2 (0.00, 1.00), T1 (-1.00, -0.00), T2 (-0.00, -1.00)",
-    "on_the_sphere": "2 × (I, T): mean angle 90°",
     "temperature_panel": "step 0 ▼ τ = 0.100; ln N = 1.10; τ = 0.100, L = 1.000, ∂L/∂ln(1/τ) = +0.500",
     "tokens": "[CLS] red 圆 <b>\n[2, 7, 9, 1]",
 }

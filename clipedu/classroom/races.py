@@ -250,9 +250,3 @@ def agreement(queries: Sequence[Record], gallery: Sequence[Record], neighbours: 
         same += torch.tensor([ours[0] == theirs[0], ours[1] == theirs[1]])
     colour, shape = (same / len(queries)).tolist()
     return {"颜色一样 | same colour": colour, "形状一样 | same shape": shape}
-
-
-def show_records(records: Sequence[Record], notes: Sequence[str]) -> View:
-    """Pictures of a dataset, each with a note and its first caption in each language."""
-    english, chinese = ([record.captions[language][0] for record in records] for language in ("en", "zh"))
-    return plots.pictures([record.image_path for record in records], english, chinese, notes, width=112)

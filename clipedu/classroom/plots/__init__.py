@@ -6,22 +6,20 @@ Every function returns a `View` whose `text` describes the plot for readers who 
 """
 
 from clipedu.classroom.plots.charts import bars, curves, dots, histogram, loss_curve, temperature_panel
-from clipedu.classroom.plots.images import feature_maps, filters, gradient_map, pictures, tokens
-from clipedu.classroom.plots.tables import grids, heat_map, on_the_circle, on_the_sphere, similarity, table, titled
+from clipedu.classroom.plots.images import feature_maps, gradient_map, pictures, tokens
+from clipedu.classroom.plots.tables import grids, heat_map, on_the_circle, similarity, table, titled
 
 __all__ = [
     "bars",
     "curves",
     "dots",
     "feature_maps",
-    "filters",
     "gradient_map",
     "grids",
     "heat_map",
     "histogram",
     "loss_curve",
     "on_the_circle",
-    "on_the_sphere",
     "pictures",
     "similarity",
     "table",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 
-import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -78,33 +76,6 @@ def feature_maps(stages: Mapping[str, Tensor], channels: int = 6) -> Drawing:
             axes.set_title(f"#{channel}", fontsize=7)
         row[0].set_ylabel(f"{name}\n{maps.shape[0]} x {maps.shape[1]} x {maps.shape[2]}", fontsize=8)
     return Drawing(figure, "; ".join(f"{name} {tuple(maps.shape)}" for name, maps in stages.items()), key=key)
-
-
-@plot
-def filters(kernels: Mapping[str, Tensor]) -> Drawing:
-    """Named panels with the filters `[N, 3, K, K]` of a first layer as small pictures; grey is 0.
-
-    Each filter has its own scale: its pattern matters, not its strength.
-    """
-    columns = 8
-    rows = max(math.ceil(len(weights) / columns) for weights in kernels.values())
-    width = 4.6 if len(kernels) < 3 else 3.2
-    figure = new_figure(width * len(kernels), width * rows / columns + 0.35)
-    names, key = numbered(list(kernels))
-    panels = figure.subplots(1, len(kernels), squeeze=False)[0]
-    for axes, name, weights in zip(panels, names, kernels.values(), strict=True):
-        weights = weights.detach().float()
-        grey = 0.5 + 0.5 * weights / weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
-        size, border = weights.shape[-1], 1
-        sheet = torch.ones(3, rows * (size + border) + border, columns * (size + border) + border)
-        for number, pixels in enumerate(grey):
-            top, left = (border + place * (size + border) for place in divmod(number, columns))
-            sheet[:, top : top + size, left : left + size] = pixels
-        axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set(xticks=[], yticks=[], frame_on=False)
-        axes.set_title(name, fontsize=9)
-    sizes = "; ".join(f"{name} {len(w)} × ({w.shape[-2]} × {w.shape[-1]})" for name, w in kernels.items())
-    return Drawing(figure, sizes, key=key)
 
 
 @plot

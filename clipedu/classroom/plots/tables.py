@@ -136,26 +136,6 @@ def on_the_circle(images: Tensor, texts: Tensor | None = None, title: str = "") 
     return Drawing(figure, ", ".join(arrows), title, [] if texts is None else key)
 
 
-@plot
-def on_the_sphere(
-    images: Tensor, texts: Tensor, title: str = "", names: tuple[str, str] = ("图像 | images", "句子 | texts")
-) -> Drawing:
-    """3-D unit vectors, `[N, 3]` each, as points on the sphere; a line joins image i and text i."""
-    figure = new_figure(4.8, 4.6)
-    axes = figure.add_subplot(projection="3d")
-    u, v = np.meshgrid(np.linspace(0, 2 * math.pi, 25), np.linspace(0, math.pi, 13))
-    axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="lightgrey", linewidth=0.4)
-    for vectors, colour, marker in ((images, IMAGE_COLOUR, "o"), (texts, TEXT_COLOUR, "^")):
-        axes.scatter(*vectors.detach().T.numpy(), color=colour, marker=marker, s=45, depthshade=False)
-    for image, text in zip(images.detach().numpy(), texts.detach().numpy(), strict=True):
-        axes.plot(*np.stack([image, text]).T, color="black", linewidth=0.8)
-    axes.set_box_aspect((1, 1, 1))
-    axes.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1])
-    angles = torch.rad2deg((images * texts).sum(dim=-1).clamp(-1, 1).arccos())
-    key = [(swatch(IMAGE_COLOUR) + " ●", names[0]), (swatch(TEXT_COLOUR) + " ▲", names[1])]
-    return Drawing(figure, f"{len(images)} × (I, T): mean angle {angles.mean():.0f}°", title, key)
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> View:
     """A table; its headers and cells are labels, or numbers already formatted."""
     head = "".join(f"<th>{line(('', column))}</th>" for column in columns)
