@@ -40,8 +40,7 @@ def test_runs_are_kept_at_home_if_the_project_is_read_only(tmp_path: Path, monke
     monkeypatch.setattr(os, "access", lambda folder, _: not Path(folder).is_relative_to(tmp_path))
     assert run_dir() == cache
     in_project.mkdir(parents=True)
-    (in_project / "moments.pt").touch()
-    record(runpy.run_path(str(lessons.__file__))["_origin"]())
+    record(runpy.run_path(str(lessons.__file__))["_origin"](tmp_path / "sample_data"))
     assert run_dir() == in_project, "a model that a teacher has trained there is used"
     record("older code")
     assert run_dir() == cache

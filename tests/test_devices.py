@@ -239,7 +239,7 @@ class _Shortened(ast.NodeTransformer):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the model that the first notebook trains and the others load."""
+    """Of the models that one notebook trains and the others load."""
     return tmp_path_factory.mktemp("classroom")
 
 
@@ -258,7 +258,8 @@ def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gp
     for classroom in (lessons, races):
         monkeypatch.setattr(classroom, "train", train_small)
     for load in (lessons.trained_model, lessons.training_moments):
-        monkeypatch.setattr(load, "__defaults__", (run_dir,))
+        monkeypatch.setattr(load, "__defaults__", (run_dir / "scenes",))
+    monkeypatch.setattr(lessons.emoji_model, "__defaults__", (run_dir / "emoji",))
     monkeypatch.chdir(path.parent)
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     failed = []

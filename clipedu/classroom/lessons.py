@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -25,7 +25,7 @@ from clipedu.classroom.view import Card, View, both, card, together
 from clipedu.classroom.widgets import TrainingMonitor
 from clipedu.commands.check import check_environment
 from clipedu.data.dataset import ImageTextDataset
-from clipedu.data.emoji import emoji_names
+from clipedu.data.emoji import create_emoji, emoji_names
 from clipedu.data.loading import Pictures, open_pictures
 from clipedu.data.pictures import load_image
 from clipedu.data.records import Record
@@ -49,31 +49,33 @@ _CORE = ("tokenizer", "encoders", "model", "loss", "optimization", "training", "
 _SOURCES = [path.read_bytes() for name in _CORE for path in sorted((ROOT / "clipedu").glob(f"{name}.py"))]
 
 
-def _origin() -> str:
-    """What a run is made from now: it changes with the library's code and the sample data."""
-    dataset = ROOT / "sample_data" / "dataset.json"
+def _origin(data_dir: Path) -> str:
+    """What a run is made from now: it changes with the library's code and the data."""
+    dataset = data_dir / "dataset.json"
     return hashlib.sha256(b"".join([*_SOURCES, dataset.read_bytes() if dataset.is_file() else b""])).hexdigest()
 
 
-def _losses(run_dir: Path) -> list[float]:
+def _losses(run_dir: Path, data_dir: Path) -> list[float]:
     """The losses of the finished run in `run_dir`; none if it was made from other code or data."""
     path = run_dir / "losses.json"  # written last
-    is_whole = path.is_file() and (run_dir / "moments.pt").is_file()
-    record = json.loads(path.read_text(encoding="utf-8")) if is_whole else {}
-    return record["losses"] if isinstance(record, dict) and record.get("origin") == _origin() else []
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record["losses"] if isinstance(record, dict) and record.get("origin") == _origin(data_dir) else []
 
 
-def _run_dir() -> Path:
-    """In the project, or in the user's cache if the project is read-only and does not contain a finished run."""
-    shared = ROOT / "runs" / "classroom"
+def _own_folder(name: str, is_whole: Callable[[Path], object]) -> Path:
+    """In the project, or in the user's cache if the project is read-only and what it contains is not whole."""
+    shared = ROOT / "runs" / name
     existing = next(folder for folder in (shared, *shared.parents) if folder.is_dir())
-    return shared if os.access(existing, os.W_OK) or _losses(shared) else cache_folder() / "classroom"
+    return shared if os.access(existing, os.W_OK) or is_whole(shared) else cache_folder() / name
 
 
-RUN_DIR = _run_dir()
+_SCENES = ROOT / "sample_data"
+RUN_DIR = _own_folder("classroom", lambda folder: _losses(folder, _SCENES))
+_EMOJI = _own_folder("classroom_emoji_data", lambda folder: (folder / "dataset.json").is_file())
+EMOJI_RUN_DIR = _own_folder("classroom_emoji", lambda folder: _losses(folder, _EMOJI))
 _CHANGED = (
-    "库的代码或示例数据变了，原来的模型不再相符：重新训练",
-    "the library's code or the sample data has changed since the model was trained: training it again",
+    "库的代码或数据变了，原来的模型不再相符：重新训练",
+    "the library's code or the data has changed since the model was trained: training it again",
 )
 _EIGHT = (300, 322, 385, 358, 304, 310, 315, 348)  # numbers of test pictures: four with one object, four with two
 
@@ -195,31 +197,66 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
 
     If the library's code or the sample data has changed since, it is trained again.
     """
-    config = TrainConfig(epochs=3)
+    return _train_once(run_dir, _SCENES, TrainConfig(epochs=3), "efficientnet_lite0", keep_moments=True)
+
+
+def emoji_data() -> Path:
+    """The folder with this computer's emoji, which are drawn the first time.
+
+    Raises:
+        ClipEduError: there is no colour emoji font; the message says how to get one.
+    """
+    if not (_EMOJI / "dataset.json").is_file():
+        _EMOJI.parent.mkdir(parents=True, exist_ok=True)
+        create_emoji(_EMOJI)
+    return _EMOJI
+
+
+def emoji_model(run_dir: Path = EMOJI_RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
+    """A ResNet-18 CLIP that knows emoji in both languages: trained from random weights, or loaded, as `trained_model`.
+
+    Training takes about a minute and a half on two cores.
+    """
+    return _train_once(run_dir, emoji_data(), TrainConfig(epochs=10), "resnet18", pretrained=False)
+
+
+def _train_once(
+    run_dir: Path,
+    data_dir: Path,
+    config: TrainConfig,
+    image_encoder: str,
+    *,
+    pretrained: bool = True,
+    keep_moments: bool = False,
+) -> tuple[CLIP, SimpleTokenizer]:
+    """Train on both languages, with a live curve, unless the finished run of the same code and data is there."""
     final, record = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
-    if not (final.is_file() and _losses(run_dir)):
-        train_set = ImageTextDataset(sample_data(), "train", "both")
+    if not (final.is_file() and _losses(run_dir, data_dir)):
+        train_set = ImageTextDataset(sample_data() if data_dir == _SCENES else data_dir, "train", "both")
         if final.is_file() and record.is_file():
             display(card(None, *_CHANGED))
         clear_run(run_dir)  # start over after an interruption: a resumed curve would lack its beginning
         record.unlink(missing_ok=True)
         tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
-        model = small_clip(tokenizer, seed=config.seed)
+        model = small_clip(tokenizer, image_encoder, pretrained, config.seed)
         monitor = TrainingMonitor(config.epochs * (len(train_set) // config.batch_size), chance)
         display(monitor)
-        moments = _Moments(model, tokenizer)
-        moments.look(0)
-        callbacks = [Callback(on_step=monitor), Callback(on_step=moments)]
+        callbacks = [Callback(on_step=monitor)]
+        if keep_moments:
+            moments = _Moments(model, tokenizer)
+            moments.look(0)
+            callbacks.append(Callback(on_step=moments))
         history = train(model, tokenizer, train_set, config=config, run_dir=run_dir, callbacks=callbacks)
         monitor.close()
         if len(history) < config.epochs:
             raise KeyboardInterrupt  # the stop button: `train` keeps finished epochs, but the model is not trained
-        moments.look(len(monitor.losses))
-        moments.save(run_dir / "moments.pt")
+        if keep_moments:
+            moments.look(len(monitor.losses))
+            moments.save(run_dir / "moments.pt")
         with whole_file(record) as temporary:
-            temporary.write_text(json.dumps({"origin": _origin(), "losses": monitor.losses}), encoding="utf-8")
-    display(loss_curve(_losses(run_dir), chance))
+            temporary.write_text(json.dumps({"origin": _origin(data_dir), "losses": monitor.losses}), encoding="utf-8")
+    display(loss_curve(_losses(run_dir, data_dir), chance))
     return load_model(final)
 
 
