@@ -12,7 +12,8 @@ import pytest
 from IPython.display import display
 
 from clipedu.classroom import lessons
-from clipedu.ground.errors import DatasetError
+from clipedu.data import emoji
+from clipedu.ground.errors import ClipEduError
 from tests.lessons import NOTEBOOKS, Lesson, executed
 
 
@@ -20,9 +21,11 @@ from tests.lessons import NOTEBOOKS, Lesson, executed
 def test_every_notebook_asks_for_missing_data(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first cell that reads sample_data raises the library's own error, which a kernel shows as a card."""
-    monkeypatch.setattr(lessons, "ROOT", tmp_path)
-    with pytest.raises(DatasetError, match=r"create-dataset .*create-dataset"):
+    """The first cell that reads the scenes, or draws the emoji, raises an error, which a kernel shows as a card."""
+    monkeypatch.setattr(lessons, "SCENES", tmp_path / "sample_data")
+    monkeypatch.setattr(lessons, "EMOJI", tmp_path / "emoji")
+    monkeypatch.setattr(emoji, "_FONTS", ())
+    with pytest.raises(ClipEduError, match=r"create-dataset .*create-dataset|apt install .*apt install"):
         executed(*[cell.source for _, cell in Lesson.read(path).code], display=display)
 
 

@@ -409,7 +409,7 @@ def test_a_model_is_trained_again_if_it_is_unfinished_or_from_other_code(
 
 
 def test_missing_sample_data_error_says_how_to_create_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lessons, "ROOT", tmp_path)
+    monkeypatch.setattr(lessons, "SCENES", tmp_path)
     for load in (lessons.sample_data, lessons.eight_pairs, lessons.all_captions):
         with pytest.raises(DatasetError, match="create-dataset --kind scenes --out sample_data") as caught:
             load()
@@ -426,6 +426,7 @@ def test_environment_card_shows_findings_remedies_and_no_path(monkeypatch: pytes
     monkeypatch.setattr("clipedu.ground.environment.CJK_FONTS", ())
     monkeypatch.setattr("clipedu.commands.check._PACKAGES", ("no-such-package",))
     monkeypatch.setattr(lessons, "ROOT", Path("/else<where>"))
+    monkeypatch.setattr(lessons, "SCENES", Path("/else<where>/sample_data"))
     bad = lessons.environment_card()
     for name in ("no-such-package", "Chinese font", "dataset"):
         assert f"[FAIL] {name}" in bad.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -237,29 +238,47 @@ class _Shortened(ast.NodeTransformer):
         return ast.Pass()
 
 
+def an_eighth(folder: Path, out: Path) -> Path:
+    """A copy of a dataset with one in eight of its training pictures."""
+    records = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    training = [record for record in records if record["split"] == "train"]
+    kept = training[::8] + [record for record in records if record["split"] != "train"]
+    for record in kept:
+        path = out / record["image_path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / record["image_path"], path)
+    (out / "dataset.json").write_text(json.dumps(kept), encoding="utf-8")
+    return out
+
+
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the models that one notebook trains and the others load."""
-    return tmp_path_factory.mktemp("classroom")
+def small_classroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with small data, for the models that one notebook trains and the others load."""
+    folder = tmp_path_factory.mktemp("classroom")
+    an_eighth(lessons.sample_data(), folder / "sample_data")
+    an_eighth(lessons.emoji_data(), folder / "emoji")
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, gpu: PretendGPU) -> None:
-    """Every code cell; training takes at most 30 steps, with an eighth of the pictures in each."""
+def test_notebook(path: Path, small_classroom: Path, monkeypatch: pytest.MonkeyPatch, gpu: PretendGPU) -> None:
+    """Every code cell; a training takes at most 30 steps."""
 
     def train_small(model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, **settings: Any) -> Any:
         config = settings.pop("config")
         config = replace(config, batch_size=config.batch_size // 8, image_size=32, precision="fp32")
-        pairs = min(len(train_set) // 8, config.batch_size * max(1, 30 // config.epochs))
+        pairs = min(len(train_set), config.batch_size * max(1, 30 // config.epochs))
         return train(model, tokenizer, train_set.subset(pairs), config=config, **settings)
 
     monkeypatch.setattr(clipedu, "train", train_small)
     for classroom in (lessons, races):
         monkeypatch.setattr(classroom, "train", train_small)
     for load in (lessons.trained_model, lessons.training_moments):
-        monkeypatch.setattr(load, "__defaults__", (run_dir / "scenes",))
-    monkeypatch.setattr(lessons.emoji_model, "__defaults__", (run_dir / "emoji",))
+        monkeypatch.setattr(load, "__defaults__", (small_classroom / "runs/scenes",))
+    monkeypatch.setattr(lessons.emoji_model, "__defaults__", (small_classroom / "runs/emoji",))
+    monkeypatch.setattr(lessons, "SCENES", small_classroom / "sample_data")
+    monkeypatch.setattr(lessons, "EMOJI", small_classroom / "emoji")
     monkeypatch.chdir(path.parent)
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     failed = []

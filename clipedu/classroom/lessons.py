@@ -69,10 +69,10 @@ def _own_folder(name: str, is_whole: Callable[[Path], object]) -> Path:
     return shared if os.access(existing, os.W_OK) or is_whole(shared) else cache_folder() / name
 
 
-_SCENES = ROOT / "sample_data"
-RUN_DIR = _own_folder("classroom", lambda folder: _losses(folder, _SCENES))
-_EMOJI = _own_folder("classroom_emoji_data", lambda folder: (folder / "dataset.json").is_file())
-EMOJI_RUN_DIR = _own_folder("classroom_emoji", lambda folder: _losses(folder, _EMOJI))
+SCENES = ROOT / "sample_data"
+RUN_DIR = _own_folder("classroom", lambda folder: _losses(folder, SCENES))
+EMOJI = _own_folder("classroom_emoji_data", lambda folder: (folder / "dataset.json").is_file())
+EMOJI_RUN_DIR = _own_folder("classroom_emoji", lambda folder: _losses(folder, EMOJI))
 _CHANGED = (
     "库的代码或数据变了，原来的模型不再相符：重新训练",
     "the library's code or the data has changed since the model was trained: training it again",
@@ -107,14 +107,13 @@ def sample_data() -> Path:
     Raises:
         DatasetError: the folder is missing; the message says how to create it.
     """
-    folder = ROOT / "sample_data"
-    if not (folder / "dataset.json").is_file():
+    if not (SCENES / "dataset.json").is_file():
         command = "python -m clipedu create-dataset --kind scenes --out sample_data"
         raise DatasetError(
             f"找不到示例数据 sample_data。请在终端进入 {ROOT.name} 文件夹，运行：{command}",
             f"the sample data is missing. In a terminal, in the folder {ROOT.name}, run: {command}",
         )
-    return folder
+    return SCENES
 
 
 def eight_pairs() -> list[Example]:
@@ -197,7 +196,7 @@ def trained_model(run_dir: Path = RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
 
     If the library's code or the sample data has changed since, it is trained again.
     """
-    return _train_once(run_dir, _SCENES, TrainConfig(epochs=3), "efficientnet_lite0", keep_moments=True)
+    return _train_once(run_dir, SCENES, TrainConfig(epochs=3), "efficientnet_lite0", keep_moments=True)
 
 
 def emoji_data() -> Path:
@@ -206,10 +205,10 @@ def emoji_data() -> Path:
     Raises:
         ClipEduError: there is no colour emoji font; the message says how to get one.
     """
-    if not (_EMOJI / "dataset.json").is_file():
-        _EMOJI.parent.mkdir(parents=True, exist_ok=True)
-        create_emoji(_EMOJI)
-    return _EMOJI
+    if not (EMOJI / "dataset.json").is_file():
+        EMOJI.parent.mkdir(parents=True, exist_ok=True)
+        create_emoji(EMOJI)
+    return EMOJI
 
 
 def emoji_model(run_dir: Path = EMOJI_RUN_DIR) -> tuple[CLIP, SimpleTokenizer]:
@@ -233,7 +232,7 @@ def _train_once(
     final, record = run_dir / "checkpoints" / "final_model.pt", run_dir / "losses.json"
     chance = math.log(config.batch_size)
     if not (final.is_file() and _losses(run_dir, data_dir)):
-        train_set = ImageTextDataset(sample_data() if data_dir == _SCENES else data_dir, "train", "both")
+        train_set = ImageTextDataset(sample_data() if data_dir == SCENES else data_dir, "train", "both")
         if final.is_file() and record.is_file():
             display(card(None, *_CHANGED))
         clear_run(run_dir)  # start over after an interruption: a resumed curve would lack its beginning
@@ -263,7 +262,7 @@ def _train_once(
 def environment_card() -> View:
     """The environment check: one row per requirement, with a remedy for each one that is missing."""
     rows, lines = [], []
-    for finding in check_environment(ROOT / "sample_data"):
+    for finding in check_environment(SCENES):
         mark, colour = ("[OK]", "#009E73") if finding.ok else ("[FAIL]", "#D55E00")
         texts = finding.found, finding.found_zh, finding.remedy_zh, finding.remedy_en
         found, found_zh, zh, en = (text.replace(f"{ROOT}/", "") for text in texts)
