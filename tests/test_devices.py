@@ -263,12 +263,12 @@ def small_classroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(path: Path, small_classroom: Path, monkeypatch: pytest.MonkeyPatch, gpu: PretendGPU) -> None:
-    """Every code cell; a training takes at most 30 steps."""
+    """Every code cell; a training takes at most 16 steps, or one per epoch."""
 
     def train_small(model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, **settings: Any) -> Any:
         config = settings.pop("config")
         config = replace(config, batch_size=config.batch_size // 8, image_size=32, precision="fp32")
-        pairs = min(len(train_set), config.batch_size * max(1, 30 // config.epochs))
+        pairs = min(len(train_set), config.batch_size * max(1, 16 // config.epochs))
         return train(model, tokenizer, train_set.subset(pairs), config=config, **settings)
 
     monkeypatch.setattr(clipedu, "train", train_small)
