@@ -45,9 +45,10 @@ class ImageIndex:
         if len(self.paths) < len(paths):
             self.left_out[BROKEN] = [str(paths[index]) for index in (~is_readable).nonzero()[:, 0].tolist()]
         if not self.paths:
-            reasons = "".join(f"\n  {len(names)}  {reason}" for reason, names in self.left_out.items())
-            colon = ":" if reasons else ""
-            raise DatasetError(f"{folder} 里没有能读的图片", f"no readable pictures in {folder}{colon}{reasons}")
+            counts = [(len(names), *reason.split(" | ")) for reason, names in self.left_out.items()]
+            zh = "".join(f"；{why}：{count}" for count, why, _ in counts) or "：请换一个文件夹"
+            en = "".join(f"; {why}: {count}" for count, _, why in counts) or ": choose another folder"
+            raise DatasetError(f"{folder} 里没有能读的图片{zh}", f"no readable pictures in {folder}{en}")
         self.embedding = embed_images(model, features[is_readable])  # (N, E)
 
     def search(self, sentence: str, top: int = 5) -> list[Hit]:

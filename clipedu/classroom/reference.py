@@ -92,3 +92,10 @@ def drift(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, floa
     """||w - w0|| / ||w0|| of every floating-point tensor, by name."""
     floats = {name: w for name, w in before.items() if w.is_floating_point()}
     return {name: ((after[name] - w).norm() / w.norm()).item() for name, w in floats.items()}
+
+
+def index_recall(found: Tensor, exact: Tensor) -> float:
+    """Share of the exact neighbours `[Q, k]` that are in the same row of those found."""
+    return sum(torch.isin(right, row).float().mean().item() for right, row in zip(exact, found, strict=True)) / len(
+        exact
+    )
