@@ -73,9 +73,12 @@ ifdef CLIPEDU_FLICKR8K
 	$(BIN)/python -m benchmarks.flickr8k --data-dir $(CLIPEDU_FLICKR8K) --changes
 endif
 	$(BIN)/python -m benchmarks.starts
+	test -d emoji || $(BIN)/python -m clipedu create-dataset --kind emoji --out emoji
+	$(BIN)/python -m benchmarks.languages
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.temperature
+	$(BIN)/python -m benchmarks.zero_shot
 	$(BIN)/python -m benchmarks.page
 
 # Collect the evidence that takes hours, into studies/results.

@@ -21,6 +21,7 @@ from benchmarks import (
     choices,
     flickr8k,
     harness,
+    languages,
     loading,
     loss_memory,
     note_loop,
@@ -31,8 +32,10 @@ from benchmarks import (
     steps,
     temperature,
     time_to_recall,
+    zero_shot,
 )
 from clipedu import ImageTextDataset, TrainConfig, contrastive_loss
+from clipedu.classroom.searching import calibration
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
 pytestmark = pytest.mark.slow
@@ -70,6 +73,42 @@ def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = time_to_recall.Settings(TrainConfig(epochs=1, batch_size=16), sizes=(32,))
     monkeypatch.setitem(time_to_recall.SIDES, "ours", partial(time_to_recall.our_side, settings=settings))
     monkeypatch.setattr(time_to_recall, "READ_EVERY", 1)
+
+
+def test_languages(run: Run, few: Path) -> None:
+    """What each arm trains on and which languages it is measured in; a recording goes on."""
+    words = "--data-dir", few, "--seeds", 3, "--epochs", 2
+    results = run(languages, *words, "--arms", "halves", "en, half as long")
+    results = run(languages, *words, "--resume", "--arms", "halves", "en, half as long", "swapped", "two encoders")
+    by_arm = {result["arm"]: result for result in results}
+    assert [result["epochs"] for result in results] == [2, 1, 2, 2]
+    assert sum(by_arm["halves"]["captions"].values()) == sum(by_arm["swapped"]["captions"].values()) / 2
+    assert by_arm["en, half as long"]["test"].keys() == {"en"} != by_arm["halves"]["test"].keys() == {"en", "zh"}
+    assert "matching" not in by_arm["en, half as long"]
+    assert by_arm["swapped"]["follows"].keys() == {"translation", "same picture"}
+    for arm in ("halves", "swapped", "two encoders"):
+        groups = by_arm[arm]["matching"]["zh2en"]
+        assert groups["all"]["count"] == groups["known"]["count"] + groups.get("unknown", {"count": 0})["count"] == 6
+
+
+def test_languages_arms(few: Path) -> None:
+    """No picture has both names; no one keeps their own; and no token is in both languages."""
+    train_set = ImageTextDataset(few, "train", "both")
+    halves = languages.edited(train_set, "halves", 1).records
+    assert all(bool(record.captions["en"]) != bool(record.captions["zh"]) for record in halves)
+    order = languages.swapped_order(len(train_set), 1)
+    assert sorted(order) == list(range(len(train_set)))
+    assert all(own != other for own, other in enumerate(order))
+    swapped = languages.edited(train_set, "swapped", 1).records
+    assert [record.captions["zh"] for record in swapped] == [train_set.records[i].captions["zh"] for i in order]
+    assert languages._mark("OK手势 T恤") == "zhok 手 势 zht 恤"
+    names = ["man biking dark skin tone", "woman biking", "person biking medium-light skin tone", "biking skin tone"]
+    assert {languages.concept(name) for name in names} == {"biking"}
+    assert languages.concept("man") == "man"
+    first, second = torch.eye(3), torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    assert languages.ranks(first, second).tolist() == [2, 3, 3]
+    assert languages.ranks(first, first).tolist() == [1, 1, 1]
+    assert languages.summary(torch.tensor([1, 2, 6, 9])) == {"count": 4, "R@1": 0.25, "R@5": 0.5, "median": 4.0}
 
 
 def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +226,27 @@ def test_temperature(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [reading["step"] for reading in learned["readings"]] == [2, 4]
     assert 0.9 < learned["readings"][-1]["temperature"] < 1
     assert {*learned["readings"][-1]} == {"step", "temperature", "i2t", "t2i"}
+
+
+def test_zero_shot(run: Run, few: Path) -> None:
+    """What is measured with every template and at every temperature, which changes no answer."""
+    (result,) = run(zero_shot, "--data-dir", few, "--seeds", 3, "--epochs", 1, "--each", 1)
+    assert {"en {}", "en six", "zh 一个{}", "zh four"} <= result["templates"].keys()
+    assert all(0 <= share <= 1 for shares in result["templates"].values() for share in shares.values())
+    assert result["temperatures"][0]["temperature"] == pytest.approx(0.07, abs=0.01)
+    assert len({row["seen_accuracy"] for row in result["temperatures"]}) == 1
+    by_temperature = sorted(result["temperatures"], key=lambda row: row["temperature"])
+    confidences = [row["seen_confidence"] for row in by_temperature]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+def test_calibration() -> None:
+    """A bin's mean confidence against its accuracy, and the mean gap by the number of answers."""
+    confidence, is_right = torch.tensor([0.1, 0.12, 0.95, 1.0]), torch.tensor([False, True, True, True])
+    sure, right, counts, error = calibration(confidence, is_right)
+    assert (counts, right) == ([2, 2], [0.5, 1.0])
+    assert sure == pytest.approx([0.11, 0.975])
+    assert error == pytest.approx((0.39 + 0.025) / 2)
 
 
 def test_the_page_matches_the_recordings(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from clipedu.classroom import check
 from clipedu.classroom.checks.framework import Answer, alike, diagnosis
 from clipedu.classroom.view import Card
 from tests.lessons import NOTEBOOKS, Lesson, executed
-from tests.wrong_answers import encoders, loss, pretraining, projection, tokenizer, training
+from tests.wrong_answers import encoders, languages, loss, photos, pretraining, projection, search, tokenizer, training
 
 SOLUTION = re.compile(r"<summary>参考答案 · Solution</summary>.*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -103,7 +103,15 @@ def test_known_mistakes_are_told_apart(exercise: Exercise, monkeypatch: pytest.M
 
 
 WRONG = (
-    tokenizer.WRONG | encoders.WRONG | projection.WRONG | loss.WRONG | training.WRONG | pretraining.WRONG
+    tokenizer.WRONG
+    | encoders.WRONG
+    | projection.WRONG
+    | loss.WRONG
+    | training.WRONG
+    | pretraining.WRONG
+    | photos.WRONG
+    | languages.WRONG
+    | search.WRONG
 )  # by exercise: what is wrong, the reason, the code
 
 

@@ -203,6 +203,27 @@ def temperature_panel(explorer: Explorer) -> None:
         assert losses == sorted(losses, reverse=True)
 
 
+def sure(explorer: Explorer) -> None:
+    """A lower temperature makes it surer and not more accurate."""
+    rows = [numbers(" ".join(at(explorer, temperature=tau).text.splitlines()[1:3])) for tau in (0.01, 0.07, 0.3)]
+    seen, unseen = zip(*((row[:2], row[2:]) for row in rows), strict=True)
+    for part in (seen, unseen):
+        confidences, accuracies = zip(*part, strict=True)
+        assert list(confidences) == sorted(confidences, reverse=True)
+        assert len(set(accuracies)) == 1
+    assert seen[1][0] < seen[1][1] and unseen[0][0] > unseen[0][1] + 0.2
+
+
+def look_into(explorer: Explorer) -> None:
+    """More cells find more, and without groups much less is found."""
+    found = []
+    for p in (1, 8, 64):
+        recalls = re.findall(r"recall ([\d.]+)", at(explorer, p=p).text)
+        found.append([float(recall) for recall in recalls])
+        assert recalls and found[-1][0] > 0.95 and found[-1][1] > found[-1][2] + 0.2
+    assert found[0][1] < found[1][1] < found[2][1]
+
+
 def first_loss(explorer: Explorer) -> None:
     for width, temperature in ((16, 1.0), (256, 0.1), (512, 1.0)):
         text = at(explorer, D=width, temperature=temperature).text
@@ -213,6 +234,31 @@ def first_loss(explorer: Explorer) -> None:
         assert float(ends["L"]) == pytest.approx(predicted, abs=0.15)
     text = at(explorer, D=16, temperature=0.01).text
     assert float(re.findall(r"L [\d.]+ … ([\d.]+)", text)[0]) < 0.5 * 1 / (2 * 0.01**2 * 16)
+
+
+def at_threshold(explorer: Explorer) -> None:
+    """A higher threshold joins fewer pictures; at 1, only equal files are one series, or nothing is."""
+    found = []
+    for threshold in (0.6, 0.88, 1.0):
+        found.append(numbers(at(explorer, threshold=threshold).text.splitlines()[1]))
+    pictures, series, alone, largest = zip(*found, strict=True)
+    assert len({*pictures}) == 1 and list(series) == sorted(series) and list(alone) == sorted(alone)
+    assert list(largest) == sorted(largest, reverse=True) and series[-1] >= pictures[-1] - 1
+
+
+def interval_for(explorer: Explorer) -> None:
+    for share in (0.0, 0.5, 1.0):
+        assert f"R@1 {share:.2f} … {share:.2f}" in at(explorer, share=share).text
+
+
+def rare(explorer: Explorer) -> None:
+    """Every sentence is in one of the two rows; a higher demand on its words moves sentences to the second."""
+    counts = []
+    for times in (2, 10, 20):
+        rows = at(explorer, times=times).text.splitlines()[1:]
+        counts.append([int(row.split(" / ")[1]) for row in rows])
+    assert len({sum(pair) for pair in counts}) == 1
+    assert [often for often, _ in counts] == sorted((often for often, _ in counts), reverse=True)
 
 
 def test_numbers_at_minimum_middle_and_maximum(explorers: list[Explorer]) -> None:

@@ -98,6 +98,6 @@ WRONG: WrongAnswers = {
         ("over all queries", "mixed", lambda f, e: torch.isin(e, f).float().mean().item()),
         ("of those found", "found_only", lambda f, e: (rows(e, f).sum() / (f >= 0).sum()).item()),
         ("a share per query", "type", lambda f, e: rows(f, e).float().mean(dim=1)),
-        ("what is lost", "value", lambda f, e: 1 - rows(f, e).float().mean().item()),
+        ("of the places", "value", lambda f, e: rows(f, e).sum().item() / (len(f) + e.shape[1])),
     ],
 }

@@ -1,9 +1,12 @@
 """The checks of the exercises. A check never raises: it returns a card with the property that failed and a hint."""
 
 from clipedu.classroom.checks.encoders import mean_pool, multi_head_attention, receptive_field
+from clipedu.classroom.checks.languages import matching, remove_language, translate
 from clipedu.classroom.checks.loss import clip_loss, loss_gradient, text_to_image_loss
+from clipedu.classroom.checks.photos import failures, recall_interval, split_by_group
 from clipedu.classroom.checks.pretraining import drift, recall_at_k, verdict
 from clipedu.classroom.checks.projection import best_images, clip_similarity, normalize
+from clipedu.classroom.checks.search import index_recall, nearest, prompt_ensemble
 from clipedu.classroom.checks.tokenizer import bpe_decode, bpe_encode, encode
 from clipedu.classroom.checks.training import adamw, fp16_step, read_curve, resume, save
 
@@ -16,16 +19,25 @@ __all__ = [
     "clip_similarity",
     "drift",
     "encode",
+    "failures",
     "fp16_step",
+    "index_recall",
     "loss_gradient",
+    "matching",
     "mean_pool",
     "multi_head_attention",
+    "nearest",
     "normalize",
+    "prompt_ensemble",
     "read_curve",
     "recall_at_k",
+    "recall_interval",
     "receptive_field",
+    "remove_language",
     "resume",
     "save",
+    "split_by_group",
     "text_to_image_loss",
+    "translate",
     "verdict",
 ]
