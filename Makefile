@@ -79,6 +79,7 @@ endif
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.temperature
 	$(BIN)/python -m benchmarks.zero_shot
+	$(BIN)/python -m benchmarks.word_order
 	$(BIN)/python -m benchmarks.page
 
 # Collect the evidence that takes hours, into studies/results.

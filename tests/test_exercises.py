@@ -19,7 +19,18 @@ from clipedu.classroom import check
 from clipedu.classroom.checks.framework import Answer, alike, diagnosis
 from clipedu.classroom.view import Card
 from tests.lessons import NOTEBOOKS, Lesson, executed
-from tests.wrong_answers import encoders, languages, loss, photos, pretraining, projection, search, tokenizer, training
+from tests.wrong_answers import (
+    encoders,
+    languages,
+    loss,
+    photos,
+    pretraining,
+    projection,
+    search,
+    tokenizer,
+    training,
+    word_order,
+)
 
 SOLUTION = re.compile(r"<summary>参考答案 · Solution</summary>.*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -112,6 +123,7 @@ WRONG = (
     | photos.WRONG
     | languages.WRONG
     | search.WRONG
+    | word_order.WRONG
 )  # by exercise: what is wrong, the reason, the code
 
 

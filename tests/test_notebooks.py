@@ -21,7 +21,19 @@ SWITCH = "from clipedu.classroom import language_switch\n\nlanguage_switch()"
 
 
 ALL_RULES = RULES + reading.RULES
-MOST_MINUTES = {"00": 15, "01": 60, "02": 75, "03": 60, "04": 75, "05": 75, "06": 60, "07": 60, "ca": 60, "09": 60}
+MOST_MINUTES = {
+    "00": 15,
+    "01": 60,
+    "02": 75,
+    "03": 60,
+    "04": 75,
+    "05": 75,
+    "06": 60,
+    "07": 60,
+    "08": 60,
+    "ca": 60,
+    "09": 60,
+}
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.__name__)

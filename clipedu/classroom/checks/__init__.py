@@ -9,10 +9,12 @@ from clipedu.classroom.checks.projection import best_images, clip_similarity, no
 from clipedu.classroom.checks.search import index_recall, nearest, prompt_ensemble
 from clipedu.classroom.checks.tokenizer import bpe_decode, bpe_encode, encode
 from clipedu.classroom.checks.training import adamw, fp16_step, read_curve, resume, save
+from clipedu.classroom.checks.word_order import both_ways, hard_negative_loss, swap_objects
 
 __all__ = [
     "adamw",
     "best_images",
+    "both_ways",
     "bpe_decode",
     "bpe_encode",
     "clip_loss",
@@ -21,6 +23,7 @@ __all__ = [
     "encode",
     "failures",
     "fp16_step",
+    "hard_negative_loss",
     "index_recall",
     "loss_gradient",
     "matching",
@@ -37,6 +40,7 @@ __all__ = [
     "resume",
     "save",
     "split_by_group",
+    "swap_objects",
     "text_to_image_loss",
     "translate",
     "verdict",
