@@ -21,7 +21,7 @@ def test_names_and_pictures(data_dir: Path) -> None:
     guesses = torch.arange(len(dataset)).roll(1)
     guesses[0] = 0
     text = languages.show_guesses(dataset, [0, 1], guesses).text
-    assert f"{zh[0]} → {en[0]} ✓" in text and f"{zh[1]} → {en[0]} ✗" in text
+    assert f"{zh[0]} → {en[0]} ✓" in text and f"{zh[1]} → {en[0]} ✗ ({en[1]})" in text
     view = languages.show_names(dataset, "zh", torch.tensor([1]), torch.tensor([0.5]), ["zebra"])
     assert f"{zh[1]} 0.50" in view.text and "zebra" in view.text.splitlines()[0]
 

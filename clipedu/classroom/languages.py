@@ -52,10 +52,12 @@ def without_tone(name: str) -> str:
 
 
 def show_guesses(dataset: ImageTextDataset, numbers: Sequence[int], guesses: Tensor) -> View:
-    """Pictures, each with its Chinese name and the English name that was guessed, which is marked if it is wrong."""
+    """Pictures, each with its Chinese name and the English name that was guessed; the right one behind a wrong one."""
     zh, en = names(dataset)
-    marks = {True: "✓", False: "✗"}
-    notes = [f"{zh[own]} → {en[guesses[own]]} {marks[bool(guesses[own] == own)]}" for own in numbers]
+    notes = []
+    for own in numbers:
+        mark = "✓" if guesses[own] == own else f"✗ ({en[own]})"
+        notes.append(f"{zh[own]} → {en[guesses[own]]} {mark}")
     return plots.pictures([dataset.records[own].image_path for own in numbers], notes=notes)
 
 
