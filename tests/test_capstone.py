@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipedu import SimpleTokenizer
 from clipedu.classroom import photos
-from clipedu.classroom.view import Card
+from clipedu.classroom.view import Card, View
 from clipedu.ground.errors import ClipEduError
 
 WORDS = ("red", "green", "blue"), ("红色", "绿色", "蓝色")
@@ -175,7 +175,7 @@ def test_boxes_answer_whatever_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
     assert "photos held out" not in search.classify("red, blue", range(12)).text
     assert "8 / " in search.classify("red, blue", range(12)).text
     for words in ("red", "", "red, zebra", "红色, 蓝色"):
-        assert isinstance(search.classify(words, range(12)), photos.View)
+        assert isinstance(search.classify(words, range(12)), View)
     by_words = photos.similarity_by_words(mine, range(9), range(9, 12), "en")
     assert by_words.shape == (3, 3)
 

@@ -186,12 +186,16 @@ class Photos:
         train, test = ([n for n, split in enumerate(splits) if split == name] for name in ("train", held))
         return (train, test) if len(train) >= FEWEST and len(test) >= 2 else None
 
-    def features(self) -> Tensor:
-        """The frozen encoder's output for each picture, `[N, D]`: each of its numbers with mean 0 and spread 1."""
+    def inputs(self, numbers: Sequence[int]) -> Tensor:
+        """The frozen encoder's output for these pictures, float32 `[N, D]`: computed once for the whole folder."""
         if not self._features:
-            raw = frozen_features(frozen_encoder(), self.dataset.image_paths(), self.image_size)
-            self._features.append((raw - raw.mean(dim=0)) / (raw.std(dim=0) + 1e-6))
-        return self._features[0]
+            self._features.append(frozen_features(frozen_encoder(), self.dataset.image_paths(), self.image_size))
+        return self._features[0][list(numbers)]
+
+    def features(self) -> Tensor:
+        """The same for every picture, `[N, D]`, but each of its numbers has mean 0 and spread 1 over the folder."""
+        raw = self.inputs(range(len(self)))
+        return (raw - raw.mean(dim=0)) / (raw.std(dim=0) + 1e-6)
 
     def report(self) -> View:
         """What is used, what was left out and why."""
@@ -442,14 +446,13 @@ def frozen_config(pictures: int, image_size: int, seed: int = 0) -> TrainConfig:
     return replace(config, lr=FROZEN_DEFAULTS["lr"], weight_decay=FROZEN_DEFAULTS["weight_decay"])
 
 
-def similarity(model: CLIP, tokenizer: SimpleTokenizer, part: ImageTextDataset, language: str) -> Tensor:
+def similarity(
+    model: CLIP, tokenizer: SimpleTokenizer, photos: Photos, numbers: Sequence[int], language: str
+) -> Tensor:
     """Cosines `[N, N]` of each first caption with each picture; row i and column i belong together."""
-    described = copy.copy(part)
-    described.records = [record for record in part.records if record.captions[language]]
-    captions = [record.captions[language][0] for record in described.records]
-    encoder, paths = model.image_encoder, described.image_paths()
-    images = embed_images(model, frozen_features(encoder, paths, model.image_size, quiet=True))
-    return compute_similarity(embed_texts(model, tokenizer, captions), images)
+    described = [number for number in numbers if photos.dataset.records[number].captions[language]]
+    texts = embed_texts(model, tokenizer, photos.captions(language, described))
+    return compute_similarity(texts, embed_images(model, photos.inputs(described)))
 
 
 def similarity_by_words(photos: Photos, known: Sequence[int], new: Sequence[int], language: str) -> Tensor:
@@ -541,9 +544,8 @@ class Search:
         return self._judge(names, truth)
 
     def _judge(self, names: Sequence[str], truth: Mapping[int, int]) -> View:
-        part = self.photos.part(list(truth))
-        features = frozen_features(self.model.image_encoder, part.image_paths(), self.model.image_size, quiet=True)
-        cosines = compute_similarity(embed_images(self.model, features), embed_texts(self.model, self.tokenizer, names))
+        images = embed_images(self.model, self.photos.inputs(list(truth)))
+        cosines = compute_similarity(images, embed_texts(self.model, self.tokenizer, names))
         guesses = cosines.argmax(dim=1).tolist()
         right = sum(guess == wanted for guess, wanted in zip(guesses, truth.values(), strict=True))
         most = max(Counter(truth.values()).values())
