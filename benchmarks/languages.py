@@ -1,7 +1,7 @@
 """What holds two languages together? One recipe, with and without each cause, on emoji (notebook 09).
 
 python -m clipedu create-dataset --kind emoji --out emoji
-python -m benchmarks.languages             # all of it: about 12 minutes on two cores
+python -m benchmarks.languages             # all of it: about a quarter of an hour on two cores
 python -m benchmarks.languages --resume    # goes on behind the last run that results/languages.json holds
 
 The last arm is `clipedu train --pretrained none --language both`: ResNet-18 from random weights, as in the notebook.
