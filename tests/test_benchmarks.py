@@ -32,10 +32,13 @@ from benchmarks import (
     steps,
     temperature,
     time_to_recall,
+    word_order,
     zero_shot,
 )
-from clipedu import ImageTextDataset, TrainConfig, contrastive_loss
+from clipedu import ImageTextDataset, SimpleTokenizer, TrainConfig, contrastive_loss
+from clipedu.classroom.lessons import small_clip
 from clipedu.classroom.searching import calibration
+from clipedu.classroom.word_order import with_two
 from tests.conftest import ROOT, draw_dataset, tokenizer_of
 
 pytestmark = pytest.mark.slow
@@ -226,6 +229,28 @@ def test_temperature(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [reading["step"] for reading in learned["readings"]] == [2, 4]
     assert 0.9 < learned["readings"][-1]["temperature"] < 1
     assert {*learned["readings"][-1]} == {"step", "temperature", "i2t", "t2i"}
+
+
+def test_word_order() -> None:
+    """Each arm's hard negatives, and what is measured on the way and at the end."""
+    some = with_two(ImageTextDataset(ROOT / "sample_data", "test", "both").subset(160))
+    tokenizer = SimpleTokenizer.from_texts(some.all_captions()[0])
+    trained = small_clip(tokenizer, pretrained=False)
+    result = word_order.run("swap", trained, tokenizer, some, some, seed=3, steps=2, every=1)
+    assert [reading["step"] for reading in result["readings"]] == [1, 2]
+    assert result["kinds"].keys() == word_order.KINDS.keys()
+    assert all(0 <= share <= 1 for kind in result["kinds"].values() for share in kind.values())
+    assert result["test"].keys() == {"en", "zh"}
+    above, chinese = "a big red ring above a big blue star", "一个红色的大圆在一个蓝色的小圆的左边"
+    made = {
+        arm: [negative and negative(text) for text in (above, chinese)] for arm, negative in word_order.ARMS.items()
+    }
+    swapped = ["a big blue star above a big red ring", "一个蓝色的小圆在一个红色的大圆的左边"]
+    assert made["swap"] == swapped
+    assert made["plain"] == [None, None]
+    assert made["left and right only"] == [None, swapped[1]]
+    assert made["English only"] == [swapped[0], None]
+    assert made["colour"] == ["a big green ring above a big blue star", "一个绿色的大圆在一个蓝色的小圆的左边"]
 
 
 def test_zero_shot(run: Run, few: Path) -> None:
