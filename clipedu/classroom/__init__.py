@@ -1,6 +1,6 @@
 """Teaching aids, imported only by the notebooks and their tests; training does not need them."""
 
-from clipedu.classroom import bpe, plots
+from clipedu.classroom import bpe, plots, word_order
 from clipedu.classroom import checks as check
 from clipedu.classroom.language import language_switch
 from clipedu.classroom.lessons import (
@@ -62,4 +62,5 @@ __all__ = [
     "trained_model",
     "training_moments",
     "unseen_scenes",
+    "word_order",
 ]

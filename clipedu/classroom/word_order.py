@@ -264,11 +264,12 @@ def recorded_arms(record: Recording, names: dict[str, str]) -> View:
         for kind in ("left, right", "above, below"):
             for code in ("en", "zh"):
                 cells.append(" / ".join(f"{run['kinds'][kind][code]:.2f}" for run in runs))
-        cells.append(" / ".join(f"{run['test']['en']['i2t_R@5']:.2f}" for run in runs))
+        for code in ("en", "zh"):
+            cells.append(" / ".join(f"{run['test'][code]['i2t_R@5']:.2f}" for run in runs))
         rows.append([label, *cells])
     kinds = ["左右，英文 | left-right, English", "左右，中文 | left-right, Chinese"]
     kinds += ["上下，英文 | above-below, English", "上下，中文 | above-below, Chinese"]
-    return table(["难负样本 | hard negatives", *kinds, "R@5"], rows)
+    return table(["难负样本 | hard negatives", *kinds, "R@5 en", "R@5 zh"], rows)
 
 
 def recorded_on_the_way(record: Recording, names: dict[str, str]) -> View:
