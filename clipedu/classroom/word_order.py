@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count, islice
 
@@ -255,30 +255,24 @@ def ask(model: CLIP, tokenizer: SimpleTokenizer, first: str, place: str, second:
     return together(show_pictures([*pictures], notes=marks), table(["句子 | sentence", *marks], rows))
 
 
-def recorded_arms(record: Recording, names: dict[str, str]) -> View:
-    """A table of the recorded arms: the probe by language and kind of relation, and recall; a slash separates seeds."""
+def recorded_arms(record: Recording, arms: Mapping[tuple[str, str], str]) -> View:
+    """A table of the recorded runs, by (arm, language): the probe by kind of relation, and recall at the end."""
     rows = []
-    for arm, label in names.items():
-        runs = record.where(arm=arm)
-        cells = []
-        for kind in ("left, right", "above, below"):
-            for code in ("en", "zh"):
-                cells.append(" / ".join(f"{run['kinds'][kind][code]:.2f}" for run in runs))
-        for code in ("en", "zh"):
-            cells.append(" / ".join(f"{run['test'][code]['i2t_R@5']:.2f}" for run in runs))
-        rows.append([label, *cells])
-    kinds = ["左右，英文 | left-right, English", "左右，中文 | left-right, Chinese"]
-    kinds += ["上下，英文 | above-below, English", "上下，中文 | above-below, Chinese"]
-    return table(["难负样本 | hard negatives", *kinds, "R@5 en", "R@5 zh"], rows)
+    for (arm, language), label in arms.items():
+        runs = record.where(arm=arm, language=language)
+        kinds = [" / ".join(f"{run['kinds'][kind]:.2f}" for run in runs) for kind in ("left, right", "above, below")]
+        recall = [" / ".join(f"{run['test'][name]:.2f}" for run in runs) for name in ("i2t_R@1", "i2t_R@5")]
+        rows.append([label, language, *kinds, *recall])
+    probes = ["探针，左右 | probe, left-right", "探针，上下 | probe, above-below"]
+    return table(["难负样本 | hard negatives", "语言 | language", *probes, "R@1", "R@5"], rows)
 
 
-def recorded_on_the_way(record: Recording, names: dict[str, str]) -> View:
-    """The probe over the steps, in English and Chinese together: the mean of the seeds, and their range."""
+def recorded_on_the_way(record: Recording, arms: Mapping[tuple[str, str], str]) -> View:
+    """The probe over the steps: the mean of the seeds, and their range."""
     lines, ranges = {}, {}
-    for arm, label in names.items():
-        found = record.where(arm=arm)
-        probes = [[(seen["en"] + seen["zh"]) / 2 for seen in run["readings"]] for run in found]
-        mean, ranges[label] = mean_and_range(probes)
+    for (arm, language), label in arms.items():
+        found = record.where(arm=arm, language=language)
+        mean, ranges[label] = mean_and_range([[seen["probe"] for seen in run["readings"]] for run in found])
         lines[label] = [seen["step"] for seen in found[0]["readings"]], mean
     return curves(lines, "步 | step", "探针 | probe", {"0.5": 0.5}, ranges=ranges)
 
