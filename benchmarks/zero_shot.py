@@ -5,8 +5,9 @@ python -m benchmarks.zero_shot
 Trains the small model of the notebooks, as `trained_model` does, once for each seed: EfficientNet-Lite0 pretrained on
 ImageNet, everything learns, captions in both languages, three epochs. It then classifies newly drawn pictures of one
 shape each among all 48 pairs of colour and shape, 12 of which training never showed. `only_unseen` chooses among those
-12 alone. `temperatures` lists the mean confidence, its expected calibration error (10 bins) and the accuracy, with the
-templates of the library; the first temperature is the one that training learned.
+12 alone; `only_seen`, its control, among the right one and 11 that training showed, two of each shape as well.
+`temperatures` lists the mean confidence, its expected calibration error (10 bins) and the accuracy, with the template
+`a {}`; the first temperature is the one that training learned.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from benchmarks.harness import read_options, write_result
 from clipedu import CLIP, ImageTextDataset, SimpleTokenizer, TrainConfig, train
 from clipedu.classroom import small_clip
-from clipedu.classroom.searching import CLASS_NAMES, IS_SEEN, PAIRS, calibration, draw_shapes
+from clipedu.classroom.searching import CLASS_NAMES, IS_SEEN, PAIRS, calibration, draw_shapes, right_among_seen
 from clipedu.embedding import embed_images
 from clipedu.evaluation import class_embeddings
 
@@ -48,6 +49,7 @@ def shares(scores: Tensor, labels: Tensor) -> dict[str, float]:
         "seen": right[seen].float().mean().item(),
         "unseen": right[~seen].float().mean().item(),
         "only_unseen": among_unseen.float().mean().item(),
+        "only_seen": right_among_seen(scores, labels),
         "to_seen": IS_SEEN[guesses[wrong]].float().mean().item(),
         "colour_right": sum(guess[0] == label[0] for guess, label in pairs) / max(1, len(pairs)),
         "shape_right": sum(guess[1] == label[1] for guess, label in pairs) / max(1, len(pairs)),
@@ -62,7 +64,7 @@ def certainty(scores: Tensor, labels: Tensor, temperature: float) -> dict[str, f
     for name, part in (("seen", IS_SEEN[labels]), ("unseen", ~IS_SEEN[labels])):
         is_right = guesses[part] == labels[part]
         found[f"{name}_confidence"] = confidence[part].mean().item()
-        found[f"{name}_error"] = calibration(confidence[part], is_right)[3]
+        found[f"{name}_error"] = calibration(confidence[part], is_right).error
         found[f"{name}_accuracy"] = is_right.float().mean().item()
     return {name: round(value, 4) for name, value in found.items()}
 
@@ -90,7 +92,7 @@ def run(data_dir: Path, seed: int, epochs: int, each: int) -> dict[str, Any]:
         for name, chosen in sets.items():
             scores = images @ class_embeddings(model, tokenizer, CLASS_NAMES[language], chosen).T
             found[f"{language} {name}"] = shares(scores, labels)
-    scores = images @ class_embeddings(model, tokenizer, CLASS_NAMES["en"], TEMPLATES["en"][:2]).T
+    scores = images @ class_embeddings(model, tokenizer, CLASS_NAMES["en"], ["a {}"]).T
     learned = math.exp(-model.logit_scale.item())
     temperatures = [certainty(scores, labels, degree) for degree in (round(learned, 4), *DEGREES)]
     return {"seed": seed, "cpu_seconds": seconds, "templates": found, "temperatures": temperatures}

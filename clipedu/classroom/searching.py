@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,14 +15,12 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor
 
 from clipedu.classroom.lessons import emoji_data, never_seen
-from clipedu.classroom.plots import curves, pictures, table
+from clipedu.classroom.plots import curves, pictures, table, titled
 from clipedu.classroom.recorded import Recording
 from clipedu.classroom.view import Card, View, card, together
 from clipedu.data.records import Record, read_records
 from clipedu.data.scenes import COLOURS, NOVEL_PAIRS, SHAPES, draw_scene, random_scene
-from clipedu.ground.errors import ClipEduError
 from clipedu.ground.files import whole_folder
-from clipedu.model import CLIP
 from clipedu.search import Hit, ImageIndex
 from clipedu.tokenizer import SimpleTokenizer
 
@@ -30,6 +29,14 @@ CLASS_NAMES = {
     "en": [f"{colour} {shape}" for colour, shape in PAIRS],
     "zh": [f"{COLOURS[colour][0]}的{SHAPES[shape]}" for colour, shape in PAIRS],
 }
+MEANINGS = {  # of the English templates in the notebook, for readers of Chinese
+    "a {}": "一个 {}",
+    "there is one {}": "有一个 {}",
+    "a picture of a {}": "画着一个 {}",
+    "a photo of a {}": "一张 {} 的照片",
+    "a {} left of a blue square": "一个 {} 在一个蓝色的正方形左边",
+}
+ERROR = "校准误差 | calibration error"
 IS_SEEN = torch.tensor([pair not in NOVEL_PAIRS for pair in PAIRS])  # [48], which classes training has shown
 
 
@@ -47,13 +54,37 @@ def draw_shapes(each: int, seed: int) -> Shapes:
     return Shapes(torch.stack([pil_to_tensor(one) for one in drawn]), torch.arange(len(PAIRS)).repeat_interleave(each))
 
 
-def calibration(
-    confidence: Tensor, is_right: Tensor, bins: int = 10
-) -> tuple[list[float], list[float], list[int], float]:
-    """Of `[N]` confidences in equal bins: each bin's mean confidence, accuracy and count, and the expected error.
+def right_among_seen(scores: Tensor, labels: Tensor, draws: int = 20, seed: int = 0) -> float:
+    """Of the pictures of unseen classes, the share that is right among its own class and 11 seen ones.
 
-    Empty bins are left out. The expected error is the mean of |confidence - accuracy| over the bins, by their counts.
+    The control for a choice among the 12 unseen classes alone: they have two colours of each shape, and so have these
+    12, drawn anew `draws` times for each picture.
     """
+    generator = torch.Generator().manual_seed(seed)
+    mine = ~IS_SEEN[labels]
+    scores, labels = scores[mine], labels[mine]
+    itself = F.one_hot(labels, len(PAIRS)).bool()
+    right = []
+    for _ in range(draws):
+        luck = torch.rand(scores.shape, generator=generator).masked_fill(~IS_SEEN, -1) + 2 * itself
+        of_shape = luck.view(len(labels), len(COLOURS), len(SHAPES))  # [N, colours, shapes]
+        allowed = of_shape >= of_shape.topk(2, dim=1).values[:, 1:]
+        among = scores.masked_fill(~allowed.flatten(1), -torch.inf)
+        right.append(among.argmax(dim=1) == labels)
+    return torch.stack(right).float().mean().item()
+
+
+class Calibration(NamedTuple):
+    """Each bin's mean confidence, accuracy and count; the mean |confidence - accuracy|, weighted by the counts."""
+
+    confidences: list[float]
+    accuracies: list[float]
+    counts: list[int]
+    error: float
+
+
+def calibration(confidence: Tensor, is_right: Tensor, bins: int = 10) -> Calibration:
+    """How well `[N]` confidences match what is right, in equal bins; empty ones are left out."""
     number = (confidence * bins).long().clamp(0, bins - 1)
     sure, right, counts = [], [], []
     for one in number.unique().tolist():
@@ -62,7 +93,7 @@ def calibration(
         right.append(is_right[inside].float().mean().item())
         counts.append(int(inside.sum()))
     gaps = [count * abs(a - b) for a, b, count in zip(sure, right, counts, strict=True)]
-    return sure, right, counts, sum(gaps) / len(confidence)
+    return Calibration(sure, right, counts, sum(gaps) / len(confidence))
 
 
 def emoji_folder() -> Path:
@@ -119,10 +150,17 @@ def buttons(paths: Sequence[Path], names: Sequence[str]) -> dict[str, int]:
 
 
 def show_guesses(shown: Tensor, guesses: Tensor, labels: Tensor) -> View:
-    """Pictures with the class that was guessed; a cross marks a wrong guess."""
-    marks = ["✓" if guess == label else "✗" for guess, label in zip(guesses.tolist(), labels.tolist(), strict=True)]
-    english, chinese = ([CLASS_NAMES[code][guess] for guess in guesses.tolist()] for code in ("en", "zh"))
-    return pictures(list(shown), english, chinese, marks, width=72)
+    """Pictures with the class that was guessed and, after a cross, the right one: a row of seen ones, one of unseen."""
+    rows = []
+    for title, part in (("见过的 | seen", IS_SEEN[labels]), ("没见过的 | unseen", ~IS_SEEN[labels])):
+        pairs = list(zip(guesses[part].tolist(), labels[part].tolist(), strict=True))
+        marks = ["✓" if guess == label else "✗" for guess, label in pairs]
+        english, chinese = (
+            [names[guess] if guess == label else f"{names[guess]} ≠ {names[label]}" for guess, label in pairs]
+            for names in (CLASS_NAMES["en"], CLASS_NAMES["zh"])
+        )
+        rows.append(titled(pictures(list(shown[part]), english, chinese, marks, width=72), title))
+    return together(*rows)
 
 
 def english_names(paths: Sequence[Path]) -> list[str]:
@@ -141,8 +179,8 @@ def shares_table(record: Recording, template: str) -> View:
     parts = {
         "seen": "见过的 | seen",
         "unseen": "没见过的 | unseen",
-        "only_unseen": "没见过的，12 选 1 | unseen, 1 of 12",
-        "to_seen": "错答成见过的 | mistakes that are seen ones",
+        "only_unseen": "没见过的，只在这 12 个里选 | unseen, choosing among the 12",
+        "only_seen": "对照：它和 11 个见过的 | control: itself and 11 seen ones",
         "colour_right": "错的里面颜色对 | mistakes with the right colour",
         "shape_right": "错的里面形状对 | mistakes with the right shape",
     }
@@ -158,48 +196,36 @@ def templates_table(record: Recording, templates: Sequence[str]) -> View:
     rows = []
     for template in templates:
         found = [run["templates"][f"en {template}"] for run in record.results]
-        rows.append([template, *(two_seeds([one[part] for one in found]) for part in ("seen", "unseen"))])
+        meaning = f"（{MEANINGS[template]}）" if template in MEANINGS else ""
+        shares = [two_seeds([one[part] for one in found]) for part in ("seen", "unseen")]
+        rows.append([f"{template}{meaning} | {template}", *shares])
     return table(["模板 | template", "见过的 | seen", "没见过的 | unseen"], rows, title="种子 0 / 1 | seeds 0 / 1")
 
 
 def confidence_table(record: Recording, temperatures: Sequence[float]) -> View:
-    """Confidence and accuracy on both seeds; 0 is the temperature that each model learned."""
+    """Confidence, calibration error and accuracy on both seeds; 0 is the temperature that each model learned."""
     rows = []
     for temperature in temperatures:
         found = [
             next(one for one in run["temperatures"] if not temperature or one["temperature"] == temperature)
             for run in record.results
         ]
-        parts = ("temperature", "seen_confidence", "seen_accuracy", "unseen_confidence", "unseen_accuracy")
-        rows.append([two_seeds([one[part] for one in found]) for part in parts])
+        parts = ("seen_confidence", "seen_error", "unseen_confidence", "unseen_error")
+        tau = " / ".join(f"{one['temperature']:.3f}" for one in found)
+        rows.append([tau, *(two_seeds([one[part] for one in found]) for part in parts)])
+    accuracies = [
+        two_seeds([run["temperatures"][0][part] for run in record.results])
+        for part in ("seen_accuracy", "unseen_accuracy")
+    ]
+    rows.append(["准确率 | accuracy", accuracies[0], "", accuracies[1], ""])
     columns = [
         "τ",
         "见过的：置信度 | seen: confidence",
-        "见过的：准确率 | seen: accuracy",
+        "见过的：校准误差 | seen: calibration error",
         "没见过的：置信度 | unseen: confidence",
-        "没见过的：准确率 | unseen: accuracy",
+        "没见过的：校准误差 | unseen: calibration error",
     ]
     return table(columns, rows, title="种子 0 / 1 | seeds 0 / 1")
-
-
-def scale_table(record: Recording) -> View:
-    """Speed and recall of faiss's cells against exact search, by the number of vectors."""
-    rows = []
-    for size in record.results["sizes"]:
-        way = size["ways"]["cells"]
-        rows.append([f"{size['embeddings']:,}", f"{way['ratio']:.1f}", f"{way['recall_at_10']:.2f}"])
-    return table(["向量 | vectors", "快几倍 | times as fast", "召回率 | recall"], rows)
-
-
-def in_folder(model: CLIP, tokenizer: SimpleTokenizer, folder: str, sentence: str) -> View:
-    """The pictures of a folder nearest to the sentence, or a card that says what is wrong with the folder."""
-    try:
-        found = ImageIndex(model, tokenizer, folder).search(sentence)
-    except ClipEduError as error:
-        return card(None, error.zh, error.en)
-    except OSError:  # not even a possible name
-        return card(None, "这不是文件夹：请换一个", "this is not a folder: choose another one")
-    return pictures([hit.path for hit in found], notes=[f"{hit.similarity:.2f}" for hit in found])
 
 
 def in_training(paths: Sequence[Path]) -> Tensor:
@@ -207,8 +233,20 @@ def in_training(paths: Sequence[Path]) -> Tensor:
     return torch.tensor([path.name.startswith("train") for path in paths])
 
 
+def with_unknown_words(tokenizer: SimpleTokenizer, texts: Sequence[str]) -> Tensor:
+    """Which of these texts hold a word that training has not shown, `[N]`."""
+    return torch.tensor([bool(tokenizer.unknown_words(text)) for text in texts])
+
+
+def timed(search: Callable[[Tensor], Tensor], queries: Tensor) -> tuple[Tensor, float]:
+    """What the search finds for each query, one at a time, and the seconds that all of them took."""
+    start = time.perf_counter()
+    found = torch.stack([search(query) for query in queries])
+    return found, time.perf_counter() - start
+
+
 def mixed_up(names: Sequence[str], seed: int, count: int = 300) -> list[str]:
-    """Queries without a meaning: three words each, drawn from all the names."""
+    """Queries without a meaning: three words each, drawn from these names."""
     rng, words = random.Random(seed), [word for name in names for word in name.split()]
     return [" ".join(rng.sample(words, 3)) for _ in range(count)]
 
