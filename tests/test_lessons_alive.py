@@ -214,16 +214,6 @@ def sure(explorer: Explorer) -> None:
     assert seen[1][0] < seen[1][1] and unseen[0][0] > unseen[0][1] + 0.2
 
 
-def look_into(explorer: Explorer) -> None:
-    """More cells find more, and without groups much less is found."""
-    found = []
-    for p in (1, 8, 64):
-        recalls = re.findall(r"recall ([\d.]+)", at(explorer, p=p).text)
-        found.append([float(recall) for recall in recalls])
-        assert recalls and found[-1][0] > 0.95 and found[-1][1] > found[-1][2] + 0.2
-    assert found[0][1] < found[1][1] < found[2][1]
-
-
 def first_loss(explorer: Explorer) -> None:
     for width, temperature in ((16, 1.0), (256, 0.1), (512, 1.0)):
         text = at(explorer, D=width, temperature=temperature).text
