@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from clipedu import SimpleTokenizer
 from clipedu.classroom import photos
 from clipedu.classroom.view import Card, View
+from clipedu.data.importing import import_captions
 from clipedu.ground.errors import ClipEduError
 
 WORDS = ("red", "green", "blue"), ("红色", "绿色", "蓝色")
@@ -58,6 +60,26 @@ def test_a_folder_is_read_and_left_as_it_was(tmp_path: Path) -> None:
     assert sorted(folder.rglob("*")) == before
     assert "photos used / 12" in mine.report().text
     assert str(tmp_path) not in mine.report().html
+
+
+def test_several_readers_at_once_see_the_same_folder(tmp_path: Path) -> None:
+    """What one of them writes for a moment is nobody else's dataset.json."""
+    folder = with_captions(folder_of(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(photos.open_folder, [folder] * 12))
+    assert {(len(mine), mine.has_splits, mine.report().text) for mine in opened} == {
+        (12, False, opened[0].report().text)
+    }
+    assert not (folder / "dataset.json").exists()
+
+
+def test_the_split_that_an_import_makes_up_is_no_split(tmp_path: Path) -> None:
+    """Every tenth picture: bursts would be on both sides."""
+    folder = with_captions(folder_of(tmp_path))
+    import_captions(folder, [folder / "captions.csv"])
+    mine = photos.open_folder(folder)
+    assert (len(mine), mine.has_splits) == (12, False)
+    assert (folder / "dataset.json").is_file(), "it is the reader's own"
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
@@ -159,6 +181,15 @@ def test_intervals_and_failures() -> None:
     assert (photos.hits(cosines), photos.hits(cosines, 2)) == (1, 2)
 
 
+def test_pairs_are_compared_on_the_same_sentences() -> None:
+    right = torch.eye(10)
+    swapped = right.clone()
+    swapped[[0, 1]] = right[[1, 0]]  # the first two sentences find each other's pictures
+    row = photos.compared({"en": right}, {"en": swapped}).text.splitlines()[1]
+    assert row.split(" / ")[1:4] == ["8", "2", "0"]
+    assert "0.00 … 1.00" in photos.compared({"en": right}, {"en": right}).text, "no difference says nothing"
+
+
 def test_boxes_answer_whatever_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without training: what is shown depends on the words alone."""
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
@@ -172,6 +203,7 @@ def test_boxes_answer_whatever_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
     for nothing in ("?!", "🎉"):
         assert isinstance(search.find(nothing), Card)
     assert "zebra" in search.find("red zebra").text and "<img" in search.find("red zebra").html
+    assert "red 0" in search.find("red", top=12).text, "with its caption"
     assert "photos held out" not in search.classify("red, blue", range(12)).text
     assert "8 / " in search.classify("red, blue", range(12)).text
     for words in ("red", "", "red, zebra", "红色, 蓝色"):
@@ -191,6 +223,19 @@ def test_the_practice_folder(tmp_path: Path) -> None:
     stamp = (folder / "captions.csv").stat().st_mtime_ns
     assert photos.practice_folder(folder) == folder
     assert (folder / "captions.csv").stat().st_mtime_ns == stamp, "drawn once"
+
+
+def test_several_draw_the_practice_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "_EMOJI", 6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            folders = set(pool.map(photos.practice_folder, [tmp_path / "practice_photos"] * 4))
+    except ClipEduError as error:
+        if "font" not in error.en:
+            raise
+        pytest.skip(error.en)
+    assert folders == {tmp_path / "practice_photos"}
+    assert [path.name for path in tmp_path.iterdir()] == ["practice_photos"]
 
 
 def test_no_emoji_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
+import json
 import math
+import os
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import copyfile
@@ -16,6 +20,7 @@ from typing import TypeVar
 
 import ipywidgets
 import torch
+from filelock import FileLock
 from IPython.display import display
 from PIL import Image, ImageChops
 from torch import Tensor
@@ -38,7 +43,7 @@ from clipedu.embedding import embed_images, embed_texts
 from clipedu.encoders import ImageEncoder, WordAverage
 from clipedu.ground.environment import cache_folder
 from clipedu.ground.errors import ClipEduError, DatasetError
-from clipedu.ground.files import check_writable, whole_folder
+from clipedu.ground.files import check_writable, read_text, whole_folder
 from clipedu.model import CLIP, Ensemble, compute_similarity
 from clipedu.optimization import TrainConfig
 from clipedu.runs.features import frozen_features
@@ -62,33 +67,49 @@ _LEAST_COMMON = 6  # each word of an emoji's name is in at least so many names
 def practice_folder(folder: Path | None = None) -> Path:
     """A folder as people have it: 150 emoji, two shots of each, `captions.csv` in two languages, and a few faults.
 
-    Drawn once, in seconds.
+    Drawn once, in seconds, and always the same: no seed changes it, and it appears complete or not at all.
 
     Raises:
         ClipEduError: there is no colour emoji font; the message says how to get one.
     """
     folder = folder or _own_folder()
-    if not (folder / "captions.csv").is_file():
-        font = find_emoji_font().load()
-        rng = random.Random(0)
-        names = _common_names()
-        rng.shuffle(names)
-        with whole_folder(folder) as new:
-            rows, seen = list[tuple[str, str, str]](), set[bytes]()
-            for symbol, english, chinese in names:
-                drawn = draw_emoji(symbol, font, 112)
-                if drawn is None or drawn.tobytes() in seen or len(seen) == _EMOJI:
-                    continue
-                seen.add(drawn.tobytes())
-                tint = [rng.randint(200, 250) for _ in range(3)]
-                for _ in range(_SHOTS):
-                    name = f"IMG_{len(rows):04d}.png"
-                    _shot(drawn, tint, rng).save(new / name)
-                    rows.append((name, english, chinese))
-            _add_faults(new, rows)
-            with (new / "captions.csv").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("photo", "caption_en", "caption_zh"), *rows])
+    with _alone(folder):
+        if not (folder / "captions.csv").is_file():
+            _draw_practice(folder)
     return folder
+
+
+def _draw_practice(folder: Path) -> None:
+    font = find_emoji_font().load()
+    rng = random.Random(0)
+    names = _common_names()
+    rng.shuffle(names)
+    with whole_folder(folder) as new:
+        rows, seen = list[tuple[str, str, str]](), set[bytes]()
+        for symbol, english, chinese in names:
+            drawn = draw_emoji(symbol, font, 112)
+            if drawn is None or drawn.tobytes() in seen or len(seen) == _EMOJI:
+                continue
+            seen.add(drawn.tobytes())
+            tint = [rng.randint(200, 250) for _ in range(3)]
+            for _ in range(_SHOTS):
+                name = f"IMG_{len(rows):04d}.png"
+                _shot(drawn, tint, rng).save(new / name)
+                rows.append((name, english, chinese))
+        _add_faults(new, rows)
+        with (new / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("photo", "caption_en", "caption_zh"), *rows])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time draws into a folder or imports from it: half of either is for nobody else to read."""
+    name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]
+    lock = None
+    with suppress(OSError):  # another user's lock, or no place for one
+        lock = FileLock(Path(tempfile.gettempdir()) / f"clipedu-{name}.lock").acquire()
+    with lock or nullcontext():
+        yield
 
 
 def _own_folder() -> Path:
@@ -223,7 +244,7 @@ class Photos:
             numbers = len(texts), different, lengths[len(lengths) // 2], lengths[-1], len(counts)
             rare = sum(count <= 2 for count in counts.values())
             rows.append([_LANGUAGE_NAMES[code], *(f"{number:,}" for number in (*numbers, rare))])
-        columns = ["语言 | language", "说明 | captions", "各不相同的 | different ones", "中间的词数 | median words"]
+        columns = ["语言 | language", "说明 | captions", "各不相同的 | different ones", "词数的中位数 | median words"]
         columns += [
             "最多的词数 | most words",
             "不同的词 | different words",
@@ -267,12 +288,14 @@ def open_folder(path: str | Path | None) -> Photos:
             f"there are no photos (JPEG, PNG ...) in {folder}: choose another folder{reasons}",
         )
     notes: list[str] = []
-    if (folder / "dataset.json").is_file():
-        dataset = _read(folder)
-        has_splits = {"train", "val"} <= {record.split for record in dataset.records}
-    else:
-        dataset, report, has_splits = _import(folder)
-        notes, left_out = report.notes, left_out | dict(report.left_out)
+    with _alone(folder):  # else one process would take the dataset.json of another's import for the folder's own
+        if (folder / "dataset.json").is_file():
+            dataset = _read(folder)
+            splits = [record.split for record in dataset.records]
+            has_splits = {"train", "val"} <= {*splits} and not _is_made_up(folder)
+        else:
+            dataset, report, has_splits = _import(folder)
+            notes, left_out = report.notes, left_out | dict(report.left_out)
     left_out |= dataset.left_out
     if len(dataset) < FEWEST:
         raise DatasetError(
@@ -294,6 +317,12 @@ def _read(folder: Path) -> ImageTextDataset:
             if language == "zh":
                 raise
     return whole
+
+
+def _is_made_up(folder: Path) -> bool:
+    """Whether the splits are those of `import_captions` for captions without any: every tenth picture is `val`."""
+    records = json.loads(read_text(folder / "dataset.json"))
+    return all(record.get("split") == ("val" if n % 10 == 9 else "train") for n, record in enumerate(records))
 
 
 def _import(folder: Path) -> tuple[ImageTextDataset, ImportReport, bool]:
@@ -502,6 +531,7 @@ class Search:
     def __init__(self, model: CLIP, tokenizer: SimpleTokenizer, photos: Photos) -> None:
         self.model, self.tokenizer, self.photos = model, tokenizer, photos
         self.index = ImageIndex(model, tokenizer, photos.folder)
+        self._captions = {os.path.realpath(record.image_path): record.captions for record in photos.dataset.records}
 
     def find(self, sentence: str, top: int = 6) -> View:
         words = SimpleTokenizer.tokenize_text(sentence)
@@ -511,8 +541,13 @@ class Search:
         if not {*words} - {*unknown}:
             return never_seen(unknown)
         hits = self.index.search(sentence, top)
-        found = show_pictures([hit.path for hit in hits], notes=[f"{hit.similarity:.2f}" for hit in hits])
+        notes = [f"{hit.similarity:.2f}" for hit in hits]
+        english, chinese = ([self._caption(hit.path, code) for hit in hits] for code in ("en", "zh"))
+        found = show_pictures([hit.path for hit in hits], english, chinese, notes)
         return together(never_seen(unknown), found) if unknown else found
+
+    def _caption(self, path: Path, language: str) -> str:
+        return next(iter(self._captions.get(os.path.realpath(path), {}).get(language, [])), "")
 
     def classify(self, words: str, numbers: Sequence[int]) -> View:
         """Sort pictures by class words ("face, family"): accuracy where a caption holds exactly one of them."""
@@ -562,28 +597,35 @@ def _other_language(language: str) -> View:
 
 
 def show_failures(
-    photos: Photos, known: Sequence[int], numbers: Sequence[int], cosines: Tensor, worst: Sequence[tuple[int, int]]
+    photos: Photos,
+    known: Sequence[int],
+    numbers: Sequence[int],
+    cosines: Tensor,
+    worst: Sequence[tuple[int, int]],
+    language: str,
 ) -> View:
-    """Each picture that was searched for, followed by the picture that was found first.
+    """Each picture that was searched for, followed by the picture that was found first, with all their captions.
 
-    Beside its rank stands how many training captions have the rarest word of the sentence.
+    Beside its rank stand the rarest word of the sentence and how many training captions have it.
     """
     shown, notes = [], []
     for rank, number in worst:
-        language = "en" if photos.dataset.records[numbers[number]].captions["en"] else "zh"
-        rarest = _rarest(photos, known, [numbers[number]], language)[0]
+        word, count = _rarest(photos, known, [numbers[number]], language)[0]
         shown += [numbers[number], numbers[int(cosines[number].argmax())]]
-        notes += [f"名次 {rank}，×{rarest} | rank {rank}, ×{rarest}", "找到的 | found"]
-    return photos.show(shown, notes)
+        notes += [f"名次 {rank}，{word} ×{count} | rank {rank}, {word} ×{count}", "找到的 | found"]
+    records = photos.part(shown).records
+    captions = [" · ".join(texts[0] for texts in record.captions.values() if texts) for record in records]
+    return show_pictures([record.image_path for record in records], captions, captions, notes)
 
 
-def _rarest(photos: Photos, known: Sequence[int], numbers: Sequence[int], language: str) -> list[int]:
-    """For each caption, in how many training captions its rarest word occurs."""
+def _rarest(photos: Photos, known: Sequence[int], numbers: Sequence[int], language: str) -> list[tuple[str, int]]:
+    """For each caption its rarest word, and how many training captions have it."""
     counts = Counter(
         word for caption in photos.captions(language, known) for word in {*SimpleTokenizer.tokenize_text(caption)}
     )
     captions = photos.captions(language, numbers)
-    return [min(counts[word] for word in SimpleTokenizer.tokenize_text(caption)) for caption in captions]
+    rarest = [min(SimpleTokenizer.tokenize_text(caption), key=lambda word: counts[word]) for caption in captions]
+    return [(word, counts[word]) for word in rarest]
 
 
 def by_rarest_word(
@@ -591,17 +633,20 @@ def by_rarest_word(
 ) -> View:
     """Recall of sentences in which every word was seen in `least` training captions or more, and of the others."""
     rarest = _rarest(photos, known, numbers, language)
-    right = {number: rank == 1 for rank, number in failures(cosines, len(cosines))}
+    ranks = {number: rank for rank, number in failures(cosines, len(cosines))}
     rows = []
     for name, wanted in (
         (f"至少 {least} 次 | at least {least} times", True),
         (f"少于 {least} 次 | fewer than {least}", False),
     ):
-        chosen = [right[number] for number, count in enumerate(rarest) if (count >= least) == wanted]
-        share = f"{sum(chosen) / len(chosen):.2f}" if chosen else "—"
-        low, high = recall_interval(sum(chosen), len(chosen)) if chosen else (math.nan, math.nan)
-        rows.append([name, f"{len(chosen)}", share, f"{low:.2f} … {high:.2f}" if chosen else "—"])
+        chosen = [ranks[number] for number, (_, count) in enumerate(rarest) if (count >= least) == wanted]
+        if chosen:
+            right = chosen.count(1)
+            low, high = recall_interval(right, len(chosen))
+            cells = [f"{right / len(chosen):.2f}", f"{low:.2f} … {high:.2f}", f"{max(chosen)}"]
+        rows.append([name, f"{len(chosen)}", *(cells if chosen else "———")])
     columns = ["最少见的词在训练里 | the rarest word, in training", "句子 | sentences", "R@1", "95%"]
+    columns.append("最差的名次 | worst rank")
     return table(columns, rows)
 
 
@@ -620,6 +665,21 @@ def intervals(tables: Mapping[str, Mapping[str, Tensor]]) -> View:
             numbers_of = [f"{found} / {n}", f"{found / n:.2f}", f"{low:.2f} … {high:.2f}"]
             rows.append([name, _LANGUAGE_NAMES[language], *numbers_of])
     return table(["方法 | method", "语言 | language", "对的 | right", "R@1", "95%"], rows)
+
+
+def compared(cosines: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> View:
+    """The same sentences by two methods: how often only one of them is right, and the first one's share of these."""
+    rows = []
+    for code in cosines:
+        first, second = (
+            {n for rank, n in failures(each[code], len(each[code])) if rank == 1} for each in (cosines, others)
+        )
+        only, differ = len(first - second), len(first ^ second)
+        low, high = recall_interval(only, differ) if differ else (0.0, 1.0)
+        cells = [f"{len(first & second)}", f"{only}", f"{differ - only}", f"{low:.2f} … {high:.2f}"]
+        rows.append([_LANGUAGE_NAMES[code], *cells])
+    columns = ["语言 | language", "都对 | both right", "只有前者对 | only the first", "只有后者对 | only the second"]
+    return table([*columns, "前者的份额，95% | share of the first, 95%"], rows)
 
 
 def recorded_recall(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> View:
