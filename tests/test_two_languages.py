@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ def test_names_and_pictures(data_dir: Path) -> None:
     guesses = torch.arange(len(dataset)).roll(1)
     guesses[0] = 0
     text = languages.show_guesses(dataset, [0, 1], guesses).text
-    assert f"{zh[0]} → {en[0]} ✓" in text and f"{zh[1]} → {en[0]} ✗ ({en[1]})" in text
+    assert f"{zh[0]} → {en[0]} ✓" in text and f"{zh[1]} → {en[0]} = {zh[0]} ✗ ({en[1]})" in text
     view = languages.show_names(dataset, "zh", torch.tensor([1]), torch.tensor([0.5]), ["zebra"])
     assert f"{zh[1]} 0.50" in view.text and "zebra" in view.text.splitlines()[0]
 
@@ -46,6 +47,28 @@ def test_matching_by_hand() -> None:
     assert languages.translate(3 * zh, 2 * en, 1)[:, 0].tolist() == [0, 2, 1, 3]
 
 
+def test_rivals_ahead_by_hand() -> None:
+    table = torch.tensor([[0.5, 0.9, 0.1], [0.7, 0.5, 0.6], [0.2, 0.3, 0.5]])
+    everyone = torch.ones(3, 3, dtype=torch.bool)
+    assert languages.share_ahead(table, everyone) == 0.5  # a half, all, none
+    assert languages.share_ahead(table, everyone & torch.tensor([True, True, False])) == torch.tensor(2 / 3)
+    everyone[1:] = False
+    assert languages.share_ahead(table, everyone) == 0.5  # the others have no rivals
+
+
+def test_names_of_both_languages_searched_together() -> None:
+    zh = F.normalize(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.9, 0.1]]), dim=1)
+    en = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 1.0]]), dim=1)
+    assert languages.mixed_search(zh, en) == pytest.approx((1 / 3, 2 / 3, 0.0), abs=1e-6)
+    assert languages.mixed_search(en, zh) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+
+
+def test_names_with_nothing_in_common() -> None:
+    zh, en = ["红猫", "OK", "红狗"], ["red cat", "OK", "red fox"]
+    tokenizer = SimpleTokenizer.from_texts([*zh, *en[:2]])
+    assert languages.nothing_in_common(tokenizer, zh, en).tolist() == [True, False, False]
+
+
 def test_the_language_can_be_read_and_removed() -> None:
     generator = torch.Generator().manual_seed(0)
     zh, en = F.normalize(torch.randn(2, 50, 8, generator=generator) + torch.tensor([[[1.0]], [[-1.0]]]), dim=-1)
@@ -61,10 +84,12 @@ def test_the_language_can_be_read_and_removed() -> None:
 def test_recorded_runs_are_shown_by_seed() -> None:
     groups = {"all": {"R@1": 0.5, "median": 1.0, "count": 9}}
     both = {"arm": "both", "epochs": 2, "matching": {"zh2en": groups}}
-    results = [both | {"test": {"en": {"t2i_R@1": score}, "zh": {"t2i_R@1": 1}}} for score in (0.25, 0.5)]
-    results += [{"arm": "en", "epochs": 1, "test": {"en": {"t2i_R@1": 0.75}}}]
+    chinese = {"t2i_R@1": 1, "i2t_R@1": 0.125}
+    results = [both | {"test": {"en": {"t2i_R@1": each, "i2t_R@1": 0}, "zh": chinese}} for each in (0.25, 0.5)]
+    results += [{"arm": "en", "epochs": 1, "test": {"en": {"t2i_R@1": 0.75, "i2t_R@1": 0.625}}}]
     record = Recording(results, {})
-    assert "0.50 / 0.50 / 9 / 9 / 1 / 1" in languages.recorded_matching(record, ["both"], {"all": "R@1"}).text
+    assert "0.500 / 0.500 / 9 / 9" in languages.recorded_matching(record, ["both"], {"all": "R@1"}).text
     assert "0.5, 0.5" in languages.recorded_dots(record, ["both"]).text
     table = languages.recorded_retrieval(record, ["both", "en"]).text
-    assert "2 / 0.250 / 0.500 / 1.000 / 1.000" in table and "1 / 0.750 / —" in table
+    assert "2 / 0.250 / 0.500 / 0.000 / 0.000 / 1.000 / 1.000 / 0.125 / 0.125" in table
+    assert "1 / 0.750 / 0.625 / — / —" in table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ LABELS = {
     "zh": "只有中文 | Chinese only",
     "en, half as long": "只有英文，一半步数 | English only, half the steps",
     "zh, half as long": "只有中文，一半步数 | Chinese only, half the steps",
+    "from scratch": "标准，ResNet-18 从零训练 | standard, ResNet-18 from scratch",
 }
 _NAMES = {"en": "英文名 | English name", "zh": "中文名 | Chinese name"}
 
@@ -52,12 +54,16 @@ def without_tone(name: str) -> str:
 
 
 def show_guesses(dataset: ImageTextDataset, numbers: Sequence[int], guesses: Tensor) -> View:
-    """Pictures, each with its Chinese name and the English name that was guessed; the right one behind a wrong one."""
+    """Pictures, each with its Chinese name and the English name that was guessed.
+
+    Behind a wrong guess stand its Chinese name and, in brackets, the right English one.
+    """
     zh, en = names(dataset)
     notes = []
     for own in numbers:
-        mark = "✓" if guesses[own] == own else f"✗ ({en[own]})"
-        notes.append(f"{zh[own]} → {en[guesses[own]]} {mark}")
+        found = int(guesses[own])
+        rest = "✓" if found == own else f"= {zh[found]} ✗ ({en[own]})"
+        notes.append(f"{zh[own]} → {en[found]} {rest}")
     return plots.pictures([dataset.records[own].image_path for own in numbers], notes=notes)
 
 
@@ -99,6 +105,36 @@ def matching(zh: Tensor, en: Tensor) -> tuple[float, float]:
     """The median of `ranks`, and the share of those that are 1."""
     found = ranks(zh @ en.T).float()
     return found.quantile(0.5).item(), (found == 1).float().mean().item()
+
+
+def share_ahead(table: Tensor, rivals: Tensor) -> float:
+    """In each row, what share of its rivals `[N, N]` is above the number on the diagonal; the mean of the rows."""
+    rivals = rivals & ~torch.eye(len(table), dtype=torch.bool)
+    counts = rivals.sum(dim=1)
+    ahead = ((table > table.diag()[:, None]) & rivals).sum(dim=1)
+    return (ahead / counts)[counts > 0].mean().item()
+
+
+def nothing_in_common(tokenizer: SimpleTokenizer, zh: Sequence[str], en: Sequence[str]) -> Tensor:
+    """Which pairs of names have no token in common, `[UNK]` included: no name may hold an unknown word."""
+    apart = []
+    for ours, theirs in zip(zh, en, strict=True):
+        disjoint = set(tokenizer.tokenize_text(ours)).isdisjoint(tokenizer.tokenize_text(theirs))
+        apart.append(disjoint and not tokenizer.unknown_words(f"{ours} {theirs}"))
+    return torch.tensor(apart)
+
+
+def mixed_search(own: Tensor, other: Tensor) -> tuple[float, float, float]:
+    """Among the names of both languages except itself, what is nearest to each name of one: three shares.
+
+    Its translation, another name of its own language, another name of the other one.
+    """
+    table = own @ torch.cat([other, own]).T  # (N, 2N)
+    table[:, len(own) :].fill_diagonal_(-2)  # below every cosine
+    found = table.argmax(dim=1)
+    right = (found == torch.arange(len(own))).float().mean().item()
+    same_language = (found >= len(own)).float().mean().item()
+    return right, same_language, 1 - right - same_language
 
 
 def translate(queries: Tensor, candidates: Tensor, top: int) -> Tensor:
@@ -145,29 +181,28 @@ def recorded_dots(record: Recording, arms: Sequence[str], group: str = "all") ->
 def recorded_matching(record: Recording, arms: Sequence[str], groups: Mapping[str, str]) -> View:
     """A table of R@1 from Chinese to English, for each seed; `groups` names the columns by group.
 
-    The last columns say how many names the last group has, and the median rank of all names.
+    The last column says how many names the last group has.
     """
     rows = []
     for arm in arms:
         found = [run["matching"]["zh2en"] for run in record.where(arm=arm)]
-        shares = [" / ".join(f"{each[group]['R@1']:.2f}" for each in found) for group in groups]
+        shares = [" / ".join(f"{each[group]['R@1']:.3f}" for each in found) for group in groups]
         counts = " / ".join(str(each[[*groups][-1]]["count"]) for each in found)
-        medians = " / ".join(f"{each['all']['median']:g}" for each in found)
-        rows.append([LABELS[arm], *shares, counts, medians])
-    columns = ["训练 | training", *groups.values(), "个数 | how many", "名次中位数 | median rank"]
+        rows.append([LABELS[arm], *shares, counts])
+    columns = ["训练 | training", *groups.values(), "个数 | how many"]
     return plots.table(columns, rows)
 
 
 def recorded_retrieval(record: Recording, arms: Sequence[str]) -> View:
-    """A table of R@1 from text to picture, for each seed."""
+    """A table of R@1 between texts and pictures, both ways, for each seed."""
     rows = []
     for arm in arms:
         runs = record.where(arm=arm)
         cells = []
-        for language in ("en", "zh"):
-            cells.append(
-                " / ".join(f"{run['test'][language]['t2i_R@1']:.3f}" for run in runs if language in run["test"])
-            )
-        rows.append([LABELS[arm], str(runs[0]["epochs"]), *(cell or "—" for cell in cells)])
-    columns = ["训练 | training", "轮 | epochs", "英文 R@1 | English R@1", "中文 R@1 | Chinese R@1"]
-    return plots.table(columns, rows)
+        for language, way in itertools.product(("en", "zh"), ("t2i", "i2t")):
+            scores = [run["test"][language][f"{way}_R@1"] for run in runs if language in run["test"]]
+            cells.append(" / ".join(f"{score:.3f}" for score in scores) or "—")
+        rows.append([LABELS[arm], str(runs[0]["epochs"]), *cells])
+    ways = ["英文 → 图 | English → picture", "图 → 英文 | picture → English"]
+    ways += ["中文 → 图 | Chinese → picture", "图 → 中文 | picture → Chinese"]
+    return plots.table(["训练 | training", "轮 | epochs", *ways], rows)
