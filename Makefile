@@ -80,6 +80,7 @@ endif
 	$(BIN)/python -m benchmarks.temperature
 	$(BIN)/python -m benchmarks.zero_shot
 	$(BIN)/python -m benchmarks.word_order
+	$(BIN)/python -m benchmarks.word_order --only "swap en" --steps 666 --name word_order_longer
 	$(BIN)/python -m benchmarks.page
 
 # Collect the evidence that takes hours, into studies/results.

@@ -244,7 +244,6 @@ def test_word_order(few: Path) -> None:
     assert made["swap"] == swapped
     assert made["plain"] == [None, None]
     assert made["left and right only"] == [None, swapped[1]]
-    assert made["colour"] == ["a big green ring above a big blue star", "一个绿色的大圆在一个蓝色的小圆的左边"]
 
 
 def test_zero_shot(run: Run, few: Path) -> None:
