@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+FIRST := $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb)
 LAB_FLAGS ?=
 
 .PHONY: setup lab quick unit test lint notebooks bench studies versions clean
@@ -32,15 +33,16 @@ $(VENV)/.ready-test: $(VENV)/.ready
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
-# 00 runs first, as it would for a reader: it trains the small model that the other notebooks load. Two processes then
-# share the rest, file by file: one drives the browser, the other does everything else. With more than one thread each,
-# they would compete for the cores.
+# 00 and 07 run first, as they would for a reader: they train the two models that the other notebooks load. Two processes
+# then share the rest, file by file: one drives the browser, the other does everything else. With more than one thread
+# each, they would compete for the cores.
 PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
 
 test: $(VENV)/.ready-test
-	$(PYTEST) $(firstword $(NOTEBOOKS))
-	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests $(wordlist 2, 99, $(NOTEBOOKS))
+	$(PYTEST) $(FIRST)
+	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests \
+		$(filter-out $(FIRST), $(NOTEBOOKS))
 
 # Both at once: mypy has a single process.
 quick: $(VENV)/.ready-test
