@@ -137,6 +137,7 @@ WRONG: WrongAnswers = {
             "ties",
             lambda c: (share(c[:, 0].argmax(1) == 0), share((c[:, 0, 0] >= c[:, 0, 1]) & (c[:, 1, 1] >= c[:, 1, 0]))),
         ),
+        ("no margin for rounding", "rounding", lambda c: (share(right(c)[0]), share(right(c)[0] & right(c)[1]))),
         ("one number", "type", lambda c: share(right(c)[0] & right(c)[1])),
         ("either picture", "value", lambda c: (share(right(c)[0]), share(right(c)[0] | right(c)[1]))),
     ],

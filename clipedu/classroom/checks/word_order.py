@@ -126,6 +126,8 @@ def hard_negative_loss(answer: Answer) -> None:
     type="应返回两个数 (单向, 双向)，得到 {found}\nreturn two numbers, (one way, both ways), not {found}",
     ties="平局应算错：比较用 >，全部相等时两个数都是 0\n"
     "a tie counts as wrong: compare with >, so that equal scores give 0 and 0",
+    rounding="相差 1e-5 以内是舍入，也算平局：领先要大于 1e-5\n"
+    "a difference within 1e-5 is rounding, so that is a tie too: the lead must be above 1e-5",
     separate="两张图要同时选对才算一次，不是各算各的再平均\n"
     "an item counts only if both pictures choose right, not each on its own",
     mirror="镜像图的正确句子是第 1 句（c[n, 1, 1]），不是第 0 句\n"
@@ -164,6 +166,8 @@ def both_ways(answer: Answer) -> None:
     }
     answer.compare(_two(answer, cosines), [one, both], mistakes)
     answer.compare(_two(answer, torch.full((3, 2, 2), 0.5)), [0.0, 0.0], {"ties": lambda _: True})
+    rounded = torch.tensor([[[0.5 + 1e-6, 0.5], [0.5, 0.5 + 1e-6]]])
+    answer.compare(_two(answer, rounded), [0.0, 0.0], {"rounding": lambda _: True})
 
 
 def _two(answer: Answer, *arguments: Any) -> list[float]:
