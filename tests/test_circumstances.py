@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from IPython.display import display
 
-from clipedu.classroom import lessons
+from clipedu.classroom import lessons, photos
 from clipedu.data import emoji
 from clipedu.ground.errors import ClipEduError
 from tests.lessons import NOTEBOOKS, Lesson, executed
@@ -24,6 +24,7 @@ def test_every_notebook_asks_for_missing_data(
     """The first cell that reads the scenes, or draws the emoji, raises an error, which a kernel shows as a card."""
     monkeypatch.setattr(lessons, "SCENES", tmp_path / "sample_data")
     monkeypatch.setattr(lessons, "EMOJI", tmp_path / "emoji")
+    monkeypatch.setattr(photos, "ROOT", tmp_path)
     monkeypatch.setattr(emoji, "_FONTS", ())
     with pytest.raises(ClipEduError, match=r"create-dataset .*create-dataset|apt install .*apt install"):
         executed(*[cell.source for _, cell in Lesson.read(path).code], display=display)

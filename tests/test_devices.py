@@ -267,7 +267,7 @@ def test_notebook(path: Path, small_classroom: Path, monkeypatch: pytest.MonkeyP
 
     def train_small(model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, **settings: Any) -> Any:
         config = settings.pop("config")
-        config = replace(config, batch_size=config.batch_size // 8, image_size=32, precision="fp32")
+        config = replace(config, batch_size=max(2, config.batch_size // 8), image_size=32, precision="fp32")
         pairs = min(len(train_set), config.batch_size * max(1, 16 // config.epochs))
         return train(model, tokenizer, train_set.subset(pairs), config=config, **settings)
 
