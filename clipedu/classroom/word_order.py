@@ -197,6 +197,11 @@ def teach(
         on_step(step, loss.item())
 
 
+def hard_negative_loss(images: Tensor, texts: Tensor, hard: Tensor, logit_scale: Tensor) -> Tensor:
+    """What exercise 8.2 builds: the library's loss with these hard negatives, `[M, E]`."""
+    return contrastive_loss(images, texts, logit_scale, hard_negatives=hard)
+
+
 def with_two(dataset: ImageTextDataset) -> ImageTextDataset:
     """The pictures with two objects, as a separate dataset."""
     part = copy.copy(dataset)
