@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import platform
+import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +71,7 @@ def write_result(name: str, results: Any, packages: Sequence[str] = ()) -> None:
     """
     arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no local paths
     content = {
-        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
         "date": datetime.date.today().isoformat(),
         "device": _device(),
         "versions": {"python": platform.python_version()}
