@@ -137,8 +137,8 @@ class TrainingMonitor(ipywidgets.VBox):
 
     def __call__(self, record: StepRecord) -> None:
         self.losses.append(record["loss"])
-        self.bar.value = record["step"]
         if self.pace.is_due() or record["step"] == self.bar.max:
+            self.bar.value = record["step"]
             self.line.value = f"步 step {record['step']}/{self.bar.max}  损失 loss {record['loss']:.3f}"
             self.pace.draw(self._draw)
 
