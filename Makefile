@@ -40,7 +40,7 @@ PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeo
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
 
 test: $(VENV)/.ready-test
-	$(PYTEST) $(FIRST)
+	$(PYTEST) --timeout=900 $(FIRST)
 	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests \
 		$(filter-out $(FIRST), $(NOTEBOOKS))
 
