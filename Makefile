@@ -1,6 +1,6 @@
 # make lab    set up the environment, open notebook 00 in JupyterLab (CPU=1: PyTorch without CUDA, saves 5 GB on Linux)
 # make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
-# make test   all tests and all notebooks (13 minutes on two slow cores)
+# make test   all tests and all notebooks (about 25 minutes on two slow cores)
 # make bench  rerun all benchmarks, into benchmarks/results (hours)
 
 PYTHON ?= python3
