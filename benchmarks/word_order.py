@@ -6,7 +6,7 @@ python -m benchmarks.word_order --only "swap en" --steps 666 --name word_order_l
 The notebooks' small CLIP (EfficientNet-Lite0 with ImageNet weights, all of it trained, one Transformer layer), in one
 language, with the library's default learning rate. The arms differ only in the wrong sentences that they get as hard
 negatives. The probe is the share of test captions with two objects that are nearer to their picture than the same
-caption with its objects swapped; a tie counts as wrong. The number of steps was chosen on the validation set, with
+caption with its objects swapped; a tie counts as wrong. The number of steps was tried on the validation set, with
 seed 0. Two processes share the runs, one thread each.
 """
 
