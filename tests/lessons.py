@@ -5,17 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import re
-import runpy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 
+from clipedu.classroom.site.needed import bound_at_top, names_read, needed_cells
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "notebooks"
@@ -37,14 +36,6 @@ BOLD_TERM = re.compile(r"\*\*([^*\n]+?) ?[((]([^()()\n]+)[))]\*\*")
 def with_seed(source: str, seed: int) -> str:
     """A cell's source with its seed changed to `seed`."""
     return source.replace("SEED = 0\n", f"SEED = {seed}\n")
-
-
-def executed(*sources: str, **names: Any) -> dict[str, Any]:
-    """The names that cells define when they run in sequence as one program, starting with `names`."""
-    with TemporaryDirectory() as folder:
-        program = Path(folder) / "cells.py"
-        program.write_text("\n\n".join(sources), encoding="utf-8")
-        return runpy.run_path(str(program), names, "__main__")
 
 
 @dataclass(frozen=True)
@@ -138,63 +129,17 @@ def figures_read_stable_names(lesson: Lesson) -> Iterator[str]:
     read: dict[str, str] = {}  # name that a figure reads -> where the figure is
     for where, cell in lesson.code:
         tree = ast.parse(cell.source)
-        rebound = _bound_at_top(tree) & read.keys()
+        rebound = bound_at_top(tree) & read.keys()
         yield from (f"{where} rebinds {name}, which the figure of {read[name]} reads" for name in rebound)
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             if ast.unparse(call.func) in ("explore", "dashboard"):
                 for argument in call.args:
-                    read |= {name: where for name in _names_read(argument, functions) if name not in read}
+                    read |= {name: where for name in names_read(argument, functions) if name not in read}
 
 
 def needed_by_figures(lesson: Lesson) -> list[tuple[str, Any]]:
     """The code cells that interactive figures depend on: those that bind a name they read, recursively."""
-    trees = [ast.parse(cell.source) for _, cell in lesson.code]
-    imported = {node.asname or node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.alias)}
-    functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
-    needed: set[str] = set()
-    cells = []
-    for (where, cell), tree in zip(reversed(lesson.code), reversed(trees), strict=True):
-        nodes = list(ast.walk(tree))
-        bound = _bound_at_top(tree)
-        # A line like tokenizer.build_vocab(...) binds no name but changes the tokenizer.
-        calls = [node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
-        methods = [ast.unparse(call.func) for call in calls if isinstance(call.func, ast.Attribute)]
-        changed = {method.split(".")[0] for method in methods} - imported
-        if "explore(" in cell.source or (bound | changed) & needed:
-            loops = {name for node in nodes if isinstance(node, ast.For) for name in _stored(node.target)}
-            needed = (needed - bound) | _names_read(tree, functions) - (_stored(tree) - bound | loops)
-            cells.append((where, cell))
-    return cells[::-1]
-
-
-def _stored(tree: ast.AST) -> set[str]:
-    """The names bound anywhere inside, including parameters."""
-    nodes = list(ast.walk(tree))
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
-
-
-def _bound_at_top(tree: ast.Module) -> set[str]:
-    """The names that a cell binds at its top level, not inside functions or comprehensions."""
-    closed = ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
-    inside = {node for inner in ast.walk(tree) if isinstance(inner, closed) for node in ast.walk(inner)}
-    nodes = [node for node in ast.walk(tree) if node not in inside]
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    names |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
-    return names | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-
-
-def _names_read(tree: ast.AST, functions: dict[str, ast.FunctionDef]) -> set[str]:
-    """All names in it and, recursively, in the notebook's functions that it uses, except their local names."""
-    read: set[str] = set()
-    pending = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    while pending:
-        name = pending.pop()
-        read.add(name)
-        if function := functions.get(name):
-            names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-            pending |= names - _stored(function) - read
-    return read
+    return [lesson.code[place] for place in needed_cells([cell.source for _, cell in lesson.code])]
 
 
 def ignored_outputs_are_asserted(lesson: Lesson) -> Iterator[str]:

@@ -12,9 +12,10 @@ import pytest
 from IPython.display import display
 
 from clipedu.classroom import lessons, photos
+from clipedu.classroom.site.needed import executed
 from clipedu.data import emoji
 from clipedu.ground.errors import ClipEduError
-from tests.lessons import NOTEBOOKS, Lesson, executed
+from tests.lessons import NOTEBOOKS, Lesson
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

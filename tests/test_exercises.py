@@ -17,8 +17,9 @@ import torch
 
 from clipedu.classroom import check
 from clipedu.classroom.checks.framework import Answer, alike, diagnosis
+from clipedu.classroom.site.needed import executed
 from clipedu.classroom.view import Card
-from tests.lessons import NOTEBOOKS, Lesson, executed
+from tests.lessons import NOTEBOOKS, Lesson
 from tests.wrong_answers import (
     encoders,
     languages,

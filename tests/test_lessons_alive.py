@@ -15,9 +15,10 @@ from IPython.display import display
 
 from clipedu.classroom import recorded
 from clipedu.classroom.races import LABELS
+from clipedu.classroom.site.needed import executed
 from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
-from tests.lessons import NOTEBOOKS, Lesson, executed, needed_by_figures, with_seed
+from tests.lessons import NOTEBOOKS, Lesson, needed_by_figures, with_seed
 
 pytestmark = pytest.mark.slow
 
