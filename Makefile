@@ -1,6 +1,7 @@
 # make lab    set up the environment, open notebook 00 in JupyterLab (CPU=1: PyTorch without CUDA, saves 5 GB on Linux)
 # make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
-# make test   all tests and all notebooks (about 25 minutes on two slow cores)
+# make test   all tests, and every notebook against its saved outputs (about 10 minutes on two slow cores)
+# make again  every notebook three times more: in a browser with another seed, its controls alone, on a pretended GPU
 # make bench  rerun all benchmarks, into benchmarks/results (hours)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 FIRST := $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb)
 LAB_FLAGS ?=
 
-.PHONY: setup lab quick unit test lint notebooks bench studies versions clean
+.PHONY: setup lab quick unit test again lint notebooks bench studies versions clean
 
 setup: $(VENV)/.ready
 
@@ -33,23 +34,25 @@ $(VENV)/.ready-test: $(VENV)/.ready
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(LAB_FLAGS) $(firstword $(NOTEBOOKS))
 
-# 00 and 07 run first, as they would for a reader: they train the two models that the other notebooks load. Two processes
-# then share the rest, file by file: one drives the browser, the other does everything else. With more than one thread
-# each, they would compete for the cores.
-PYTEST := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
-	--nbval-sanitize-with=tests/nbval_sanitize.cfg --durations=15
+# 00 and 07 start first, as they would for a reader: they train the two models that the other notebooks load. Two
+# processes share the files; with more than one thread each, they would compete for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
+	--timeout=900 --durations=15
 
 test: $(VENV)/.ready-test
-	$(PYTEST) --timeout=900 $(FIRST)
-	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests \
-		$(filter-out $(FIRST), $(NOTEBOOKS))
+	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg \
+		-m 'not again' --ignore=tests/site $(FIRST) $(filter-out $(FIRST), $(NOTEBOOKS)) tests
+
+# One process drives the browser, the other does everything else.
+again: $(VENV)/.ready-test
+	$(PYTEST) -m again --ignore=tests/site tests
 
 # Both at once: mypy has a single process.
 quick: $(VENV)/.ready-test
 	@$(MAKE) --no-print-directory -j2 lint unit
 
 unit: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' --ignore=tests/site tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ SETTINGS = {
 }
 SEED = 1
 RUN_TIME = 600_000  # ms; 05 and 06 train models, 00 may, and a busy machine is several times slower
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.again, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="session")

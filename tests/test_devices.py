@@ -261,6 +261,7 @@ def small_classroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.again
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(path: Path, small_classroom: Path, monkeypatch: pytest.MonkeyPatch, gpu: PretendGPU) -> None:
     """Every code cell; a training takes at most 16 steps, or one per epoch."""

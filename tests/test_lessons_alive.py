@@ -20,7 +20,7 @@ from clipedu.classroom.view import Card, View
 from clipedu.classroom.widgets import Explorer
 from tests.lessons import NOTEBOOKS, Lesson, needed_by_figures, with_seed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.again]
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 
 from clipedu.classroom import bpe, plots, word_order
 from clipedu.classroom import checks as check
-from clipedu.classroom.language import language_switch
+from clipedu.classroom.language import language_switch, use_language
 from clipedu.classroom.lessons import (
     all_captions,
     coloured_star,
@@ -62,5 +62,6 @@ __all__ = [
     "trained_model",
     "training_moments",
     "unseen_scenes",
+    "use_language",
     "word_order",
 ]

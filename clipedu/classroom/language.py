@@ -1,10 +1,12 @@
-"""A language switch for the whole notebook: 中文 + English, or only one of them."""
+"""The language of a notebook: a switch for 中文 + English, or one of them for a notebook in one language."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import ipywidgets
+
+from clipedu.classroom.monolingual import html_in, text_in
 
 CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # button label -> the language that it hides
 
@@ -42,3 +44,33 @@ class LanguageSwitch(ipywidgets.VBox):
 def language_switch() -> LanguageSwitch:
     """Choose the notebook's language: 中文 + English | 中文 | English. It takes effect at once, without a restart."""
     return LanguageSwitch()
+
+
+_used = ""  # the only language of this notebook, or "" for both
+
+
+def use_language(language: str) -> None:
+    """Show everything from here on in one language, "zh" or "en": what a notebook in one language does first.
+
+    Raises:
+        ValueError: `language` is neither.
+    """
+    global _used
+    if language not in ("zh", "en"):
+        raise ValueError(f'language is "zh" or "en", not {language!r}')
+    _used = language
+
+
+def used_language() -> str:
+    """ "zh" or "en" after `use_language`, else "" for both."""
+    return _used
+
+
+def in_use(html: str, text: str) -> tuple[str, str]:
+    """A view's HTML and text in the language of this notebook."""
+    return (html_in(html, _used), text_in(text, _used)) if _used else (html, text)
+
+
+def words(zh: str, en: str, between: str = " ") -> str:
+    """The words of a widget in the language of this notebook, or in both with `between` between them."""
+    return {"zh": zh, "en": en}.get(_used, f"{zh}{between}{en}")

@@ -9,6 +9,7 @@ from typing import Any
 from IPython import get_ipython
 from IPython.display import display
 
+from clipedu.classroom.language import in_use
 from clipedu.ground.errors import ClipEduError
 
 _BORDERS = {True: "#009E73", False: "#D55E00", None: "#E69F00"}  # Okabe and Ito's green, vermillion, orange
@@ -23,8 +24,9 @@ class View:
     text: str
 
     def __post_init__(self) -> None:
-        for name in ("html", "text"):  # escape lone surrogates, as in a truncated caption: they cannot be sent
-            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
+        for name, content in zip(("html", "text"), in_use(self.html, self.text), strict=True):
+            # escape lone surrogates, as in a truncated caption: they cannot be sent
+            object.__setattr__(self, name, content.encode(errors="backslashreplace").decode())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ipywidgets
 
-from clipedu.classroom.language import language_class
+from clipedu.classroom.language import language_class, used_language, words
 from clipedu.classroom.plots import curves, loss_curve
 from clipedu.classroom.view import View, both, card
 from clipedu.ground.errors import ClipEduError
@@ -79,6 +79,8 @@ def explore(draw: Callable[..., View], **controls: Any) -> Explorer:
     `{"zh": ..., "en": ...}` a text box in each language with its own starting text. The first view is drawn from the
     starting values: one in each language if there are only such boxes, else in English for such a box.
     """
+    if language := used_language():
+        controls = {name: spec[language] if isinstance(spec, dict) else spec for name, spec in controls.items()}
     boxes = {name: spec for name, spec in controls.items() if isinstance(spec, dict)}
     chinese = [_in("zh", _control(name, spec["zh"])) for name, spec in boxes.items()]
     others = {name: _in("en", _control(name, spec["en"])) for name, spec in boxes.items()}
@@ -139,7 +141,9 @@ class TrainingMonitor(ipywidgets.VBox):
         self.losses.append(record["loss"])
         if self.pace.is_due() or record["step"] == self.bar.max:
             self.bar.value = record["step"]
-            self.line.value = f"步 step {record['step']}/{self.bar.max}  损失 loss {record['loss']:.3f}"
+            self.line.value = (
+                f"{words('步', 'step')} {record['step']}/{self.bar.max}  {words('损失', 'loss')} {record['loss']:.3f}"
+            )
             self.pace.draw(self._draw)
 
     def _draw(self) -> None:
@@ -168,8 +172,8 @@ class Dashboard(_WithView):
         self.controls = {name: _control(name, spec) for name, spec in controls.items()}
         self.runs: dict[str, list[float]] = {}
         self.levels: dict[str, float] = {}
-        self.button = ipywidgets.Button(description="运行 · Run", icon="play", button_style="primary")
-        self.clear = ipywidgets.Button(description="清空 · Clear", icon="trash")
+        self.button = ipywidgets.Button(description=words("运行", "Run", " · "), icon="play", button_style="primary")
+        self.clear = ipywidgets.Button(description=words("清空", "Clear", " · "), icon="trash")
         self.line, self.output = ipywidgets.Label(), ipywidgets.HTML()
         super().__init__([*self.controls.values(), ipywidgets.HBox([self.button, self.clear]), self.line, self.output])
         self.add_class("clipedu-dashboard")  # its controls change nothing until Run is pressed
@@ -191,13 +195,16 @@ class Dashboard(_WithView):
                 level = self.chance(**settings)
                 self.levels[f"随机猜测 {level:.2f} | chance {level:.2f}"] = level
             self._follow(name, losses, self.run(**settings))
-            outcome = f"已完成 · finished, last loss {losses[-1]:.3f}" if losses else "一步也没有运行 · no steps run"
+            outcome = words("一步也没有运行", "no steps run", " · ")
+            if losses:
+                last = f"{losses[-1]:.3f}"
+                outcome = words(f"已完成，最后的损失 {last}", f"finished, last loss {last}", " · ")
         except KeyboardInterrupt:
-            outcome = f"已停止于第 {len(losses)} 步 · stopped at step {len(losses)}"
+            outcome = words(f"已停止于第 {len(losses)} 步", f"stopped at step {len(losses)}", " · ")
         except ClipEduError as error:
             outcome = str(error)
         except Exception as error:  # otherwise it would only reach the log
-            outcome = f"运行出错 · something went wrong: {type(error).__name__}: {error}"
+            outcome = f"{words('运行出错', 'something went wrong', ' · ')}: {type(error).__name__}: {error}"
         self._draw()
         self.line.value = f"{name}  {outcome}"
         self.button.disabled = self.clear.disabled = False
