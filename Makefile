@@ -2,6 +2,7 @@
 # make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
 # make test   all tests, and every notebook against its saved outputs (about 10 minutes on two slow cores)
 # make again  every notebook three times more: in a browser with another seed, its controls alone, on a pretended GPU
+# make site   build site/: the notebooks as pages with live sliders, and the model in the browser (at most 10 minutes)
 # make bench  rerun all benchmarks, into benchmarks/results (hours)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 FIRST := $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb)
 LAB_FLAGS ?=
 
-.PHONY: setup lab quick unit test again lint notebooks bench studies versions clean
+.PHONY: setup lab quick unit test again site site-test lint notebooks bench studies versions clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +47,12 @@ test: $(VENV)/.ready-test
 # One process drives the browser, the other does everything else.
 again: $(VENV)/.ready-test
 	$(PYTEST) -m again --ignore=tests/site tests
+
+site: $(VENV)/.ready-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m clipedu.classroom.site --out site
+
+site-test: site
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 --timeout=300 --durations=15 tests/site
 
 # Both at once: mypy has a single process.
 quick: $(VENV)/.ready-test

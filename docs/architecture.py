@@ -42,6 +42,7 @@ ROOMS = {
     "evaluation": Room("召回率、零样本", "recall, zero-shot", "06"),
     "runs": Room("检查点、续训、训练记录", "checkpoints, resuming, history"),
     "training": Room("训练循环", "the training loop", "05"),
+    "export": Room("网页里的模型：ONNX、搜索页", "a model for the browser: ONNX, a search page"),
     "commands": Room("命令行", "the command line"),
     "classroom": Room("笔记本的教具：滑块、检查、图", "what the notebooks use: sliders, checks, plots"),
     "ground": Room("错误、文件、本机环境：各层共用", "errors, files, environment: shared by every layer"),
