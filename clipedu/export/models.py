@@ -147,8 +147,8 @@ def _export(side: _TextSide | _ImageSide, batches: Sequence[tuple[Tensor, ...]],
         difference = max(difference, float(np.abs(session.run(None, fed)[0] - expected).max()))
     if not difference <= TOLERANCE:  # NaN is not
         raise ClipEduError(
-            f"{path.name} 算出的嵌入与 PyTorch 相差 {difference:.1e}，超过 {TOLERANCE:.0e}，所以没有导出；请换一个版本的 "
-            f"onnxruntime（现在是 {onnxruntime.__version__}）或 torch（{torch.__version__}）",
+            f"{path.name} 算出的嵌入与 PyTorch 相差 {difference:.1e}，超过 {TOLERANCE:.0e}，所以没有导出；请换一个版本"
+            f"的 onnxruntime（现在是 {onnxruntime.__version__}）或 torch（{torch.__version__}）",
             f"{path.name} computes embeddings that differ from PyTorch's by {difference:.1e}, more than "
             f"{TOLERANCE:.0e}, so nothing was exported; try another version of onnxruntime (here "
             f"{onnxruntime.__version__}) or torch ({torch.__version__})",
@@ -157,7 +157,7 @@ def _export(side: _TextSide | _ImageSide, batches: Sequence[tuple[Tensor, ...]],
 
 
 def _without_notes(model: Any) -> bytes:
-    """The ONNX model's bytes without what PyTorch notes down for debugging: lines of code, and this computer's paths."""
+    """The ONNX model's bytes without PyTorch's notes for debugging: lines of code, and this computer's paths."""
     graph = model.graph
     del graph.value_info[:]
     for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
