@@ -28,6 +28,7 @@ from clipedu.tokenizer import SimpleTokenizer
 from tests.site.conftest import guarded
 
 READY = {"zh": "模型已就绪", "en": "The model is ready"}
+NAMES = {"CLIP", "Color", "Ctrl", "Emoji", "MB", "Noto", "UNK", "softmax", "two", "words"}  # in Chinese, too
 LOAD, ANSWER = 30_000, 2_000  # ms; measured alone on two cores: see README
 
 
@@ -143,7 +144,7 @@ def test_a_shape_by_the_keyboard_gets_the_cosines_of_the_scene_it_is(page: Page,
     model, tokenizer, _, _ = _scenes()
     picture = draw_scene(Scene((SceneObject("blue", shape, "big", 36, 48),), None, (172, 172, 172), 0), 384)
     expect(page.locator("#grid td").nth(1)).not_to_have_text("·")
-    shown = [float(text) for text in page.locator("#grid tbody td").all_inner_texts()]
+    shown = [float(text.replace("\u2212", "-")) for text in page.locator("#grid tbody td").all_inner_texts()]
     names = [f"{colour} {other}" for colour in COLOURS for other in SHAPES]
     expected = (embed_images(model, _pixels(picture)) @ embed_texts(model, tokenizer, names).T)[0].tolist()
     assert max(abs(a - b) for a, b in zip(shown, expected, strict=True)) < 0.03  # two programs smooth edges in two ways
@@ -188,7 +189,7 @@ def test_swapped_objects_are_compared_and_counted_as_pytorch_counts(page: Page, 
     page.locator("#swap-next").click()
     expect(page.locator("#swap-bars .label").nth(1)).to_contain_text(swapped[1])
     numbers = page.locator("#swap-bars .number").all_inner_texts()
-    assert numbers == [f"{cosines[1]:.3f}" for cosines in pair]
+    assert all(abs(float(number) - cosines[1]) < 1e-4 for number, cosines in zip(numbers, pair, strict=True))
     page.locator("#swap-count").click()
     parts = (f"{len(kept)} 张图里，{right} 张",) if language == "zh" else (f"{right} of {len(kept)} scenes",)
     for part in parts:
@@ -201,7 +202,8 @@ def test_the_keyboard_alone_reaches_everything(page: Page, site: str) -> None:
     for _ in range(200):
         page.keyboard.press("Tab")
         here = page.evaluate(
-            "document.activeElement.id || document.activeElement.name || document.activeElement.innerText"
+            """() => { const e = document.activeElement
+                       return e === document.body ? "" : e.id || e.name || e.innerText }"""
         )
         if not here or (reached and here == reached[0]):
             break
@@ -241,7 +243,7 @@ def test_one_language_at_a_time_and_the_switch_keeps_place_and_work(page: Page, 
     expect(page.locator("#named")).to_have_text({"zh": re.compile("[一-鿿]"), "en": re.compile("^[a-z ]+$")}[other])
     text = page.locator("main").inner_text()
     han = re.findall("[一-鿿]+", text.replace("two 红 words", ""))
-    assert han == [] if other == "en" else "drawing" not in text
+    assert han == [] if other == "en" else set(re.findall("[a-zA-Z]{2,}", text)) <= NAMES
 
 
 def test_a_phone_needs_no_sideways_scrolling(browser: Browser, site: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from clipedu.classroom.lessons import emoji_data, emoji_model, trained_model, unseen_scenes
 from clipedu.classroom.word_order import swap_objects
@@ -25,18 +26,10 @@ from clipedu.export.vendor import write_runtime
 from clipedu.ground.errors import ClipEduError
 from clipedu.model import CLIP
 
-_SCRIPTS = (
-    *(
-        "play.css",
-        "play.js",
-        "page.js",
-        "collection.js",
-        "find.js",
-        "canvas.js",
-        "name.js",
-        "temperature.js",
-        "swap.js",
-    ),
+_FILES = (  # of clipedu/export/web
+    "play.css",
+    *("language.js", "play.js", "page.js", "collection.js", "find.js"),
+    *("canvas.js", "name.js", "temperature.js", "swap.js"),
     *("clip.js", "pictures.js"),
 )
 _TILE, _COLUMNS = 96, 20  # side of a picture in px, and pictures in a row of the sheet
@@ -62,7 +55,7 @@ def build_playground(out: Path) -> None:
     play.mkdir(parents=True)
     with as_file(files("clipedu.export") / "web") as web:
         shutil.copyfile(web / "play.html", out / "play.html")
-        for name in _SCRIPTS:
+        for name in _FILES:
             shutil.copyfile(web / name, play / name)
     write_runtime(play / "ort")
     model, tokenizer = trained_model()
@@ -77,15 +70,17 @@ def build_playground(out: Path) -> None:
     _write_json(play / "playground.json", content)
 
 
-def write_collection(folder: Path, model: CLIP, records: Sequence[Record], pixels: Pictures | Any) -> None:
+def write_collection(folder: Path, model: CLIP, records: Sequence[Record], pixels: Tensor | Pictures) -> None:
     """Write `pictures.json` (captions), `pictures.bin` (float32 `[N, E]`) and `pictures.webp` (all pictures).
 
-    The captions are each picture's first; where they have two objects, the same with the objects swapped is there too.
+    The captions are each picture's first; a test scene of two objects has the same with the objects swapped, too.
     """
     described = []
     for record in records:
         captions = {language: record.captions[language][0] for language in ("zh", "en")}
-        swapped = {language: swap_objects(caption) for language, caption in captions.items()}
+        swapped = {
+            language: swap_objects(text) if record.split == "test" else None for language, text in captions.items()
+        }
         described.append({**captions, **({"swapped": swapped} if all(swapped.values()) else {})})
     _write_json(folder / "pictures.json", {"columns": _COLUMNS, "pictures": described})
     (folder / "pictures.bin").write_bytes(embed_images(model, pixels).numpy().astype("<f4").tobytes())

@@ -1,6 +1,6 @@
 // @ts-check
 // "Type": a sentence, and the pictures nearest to it.
-import { at, language, latest, make, say, tell, took } from "./page.js"
+import { at, decimal, language, latest, make, say, tell, took } from "./page.js"
 
 const SHOWN = 12
 const PIECES = /[\u3007\u3400-\u4dbf\u4e00-\u9fff]|[\p{L}\p{N}\p{M}'\u2019]+/gu
@@ -10,8 +10,8 @@ const SUGGESTIONS = {
         en: ["a big red circle", "a small star", "yellow and blue", "a green ring above a white square", "a purple elephant"],
     },
     emoji: {
-        zh: ["笑脸", "水果", "一面旗子", "时钟", "在雨中唱歌"],
-        en: ["smiling face", "fruit", "a flag", "clock", "singing in the rain"],
+        zh: ["哭泣的脸", "猫", "绿心", "女警察", "唱歌"],
+        en: ["crying face", "cat", "green heart", "woman police officer", "singing"],
     },
 }
 
@@ -32,7 +32,7 @@ export class Find {
         this.onfound = (/** @type {{index: number, cosine: number}[]} */ hits, /** @type {Chosen} */ chosen) => {}
         this.find = latest(() => this.#find())
         this.sentence.addEventListener("input", this.find)
-        at("type-emoji").hidden = !loadEmoji
+        at("type-sets").hidden = !loadEmoji
         at("type-sets").addEventListener("change", event => this.choose(event.target.value))
     }
 
@@ -64,6 +64,10 @@ export class Find {
     async choose(set) {
         this.set = set
         this.suggest()
+        if (!this.sets[set]) {
+            this.clear()
+            tell(at("found"), say("正在载入表情符号的模型……", "Loading the emoji model…"))
+        }
         try {
             if (set === "emoji" && this.loadEmoji) this.sets.emoji ??= await this.loadEmoji()
         } catch {
@@ -121,5 +125,5 @@ export class Find {
 }
 
 function card(collection, { index, cosine }) {
-    return make("li", {}, collection.picture(index), make("b", {}, cosine.toFixed(2)), make("span", {}, collection.caption(index)))
+    return make("li", {}, collection.picture(index), make("b", {}, decimal(cosine)), make("span", {}, collection.caption(index)))
 }

@@ -2,7 +2,7 @@
 // "Draw": a drawing, and which of 48 names is nearest to it.
 import { cosine } from "./clip.js"
 import { Drawing } from "./canvas.js"
-import { at, bar, language, latest, make, say, tell, took } from "./page.js"
+import { at, bar, decimal, language, latest, make, say, tell, took } from "./page.js"
 import { square } from "./pictures.js"
 
 const LISTED = 5
@@ -76,9 +76,9 @@ export class Name {
     }
 
     async #name() {
-        if (!this.drawing.marks.length) return this.paint(null)
         const [start, spoken] = [performance.now(), language()]
         this.embeddings[spoken] ??= await this.clip.embedTexts(this.names.map(name => name[spoken]))
+        if (!this.drawing.marks.length) return this.paint(null)
         const pixels = square(this.drawing.pixels, this.clip.card.image_size)
         const [seen] = await this.clip.embedImages(pixels)
         this.paint(this.embeddings[spoken].map(embedding => cosine(embedding, seen)))
@@ -90,11 +90,11 @@ export class Name {
         const order = this.names.map((_, n) => n).sort((a, b) => (cosines ? cosines[b] - cosines[a] : 0))
         this.cells.forEach(({ cell, fill, number }, n) => {
             fill.style.width = cosines ? `${100 * Math.max(0, cosines[n])}%` : "0"
-            number.textContent = cosines ? cosines[n].toFixed(2) : "·"
+            number.textContent = cosines ? decimal(cosines[n]) : "·"
             cell.classList.toggle("first", cosines !== null && n === order[0])
         })
         at("best").replaceChildren(...(cosines ? order.slice(0, LISTED) : []).map(
-            n => bar(this.names[n][language()], cosines[n], cosines[n].toFixed(2))))
+            n => bar(this.names[n][language()], cosines[n], decimal(cosines[n]))))
         tell(at("named"), cosines ? this.names[order[0]][language()]
             : say("还什么都没有画。", "Nothing is drawn yet."))
         at("named").classList.toggle("nothing", !cosines)

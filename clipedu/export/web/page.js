@@ -78,6 +78,15 @@ export function bar(label, share, number) {
     return make("div", { class: "bar" }, text, make("span", { class: "rail" }, fill), make("span", { class: "number" }, number))
 }
 
+/**
+ * With a fixed number of decimals, and a minus sign only if a digit other than 0 follows.
+ * @param {number} value
+ */
+export function decimal(value, digits = 2) {
+    const text = Math.abs(value).toFixed(digits)
+    return value < 0 && Number(text) ? `\u2212${text}` : text
+}
+
 /** @param {number} tau */
 export function short(tau) {
     return tau.toPrecision(2)

@@ -13,8 +13,10 @@ const MB = 1e6
 
 /** @type {{show: () => unknown}[]} */
 const parts = []
+let failed = false
 let status = () => say("正在载入模型……", "Loading the model…")
 
+/** Everything in the page's language. */
 function translate() {
     document.title = say("玩一玩 CLIP", "Play with CLIP")
     for (const button of document.querySelectorAll("[data-language]")) {
@@ -24,7 +26,7 @@ function translate() {
         element.setAttribute("aria-label", element.getAttribute(`data-label-${language()}`) ?? "")
     }
     tell(at("status"), status())
-    for (const part of parts) part.show()
+    return Promise.all(parts.map(part => part.show()))
 }
 
 /** The other language, with what the reader looks at kept where it is. @param {string} chosen */
@@ -32,6 +34,11 @@ function speak(chosen) {
     const places = [...document.querySelectorAll("h1, h2")].map(title => ({ title, top: title.getBoundingClientRect().top }))
     const nearest = places.reduce((best, place) => (Math.abs(place.top) < Math.abs(best.top) ? place : best))
     document.documentElement.lang = chosen
+    try {
+        localStorage.setItem("clipedu-language", chosen)
+    } catch {
+        // a browser that keeps nothing
+    }
     const address = new URL(location.href)
     address.searchParams.set("lang", chosen)
     history.replaceState(null, "", address)
@@ -50,6 +57,7 @@ function progress(total) {
     let loaded = 0
     at("progress").max = total
     return bytes => {
+        if (failed) return // what is told of the fault stays
         loaded += bytes
         at("progress").value = loaded
         const [now, all] = [(loaded / MB).toFixed(1), (total / MB).toFixed(1)]
@@ -66,7 +74,7 @@ async function start() {
         loadModel(`${BASE}scenes`, { onProgress }),
         loadCollection(`${BASE}scenes/pictures`, onProgress),
     ])
-    bringToLife(clip, scenes, world)
+    await bringToLife(clip, scenes, world)
     at("progress").hidden = true
     at("status").removeAttribute("aria-busy")
     report(() => say(`模型已就绪：${(world.bytes / MB).toFixed(1)} MB，在你的设备上运行。`,
@@ -87,7 +95,7 @@ function bringToLife(clip, scenes, world) {
     parts.push(find, name, new Swap(clip, scenes), temperature)
     if (!at("sentence").value) at("sentence").value = say("一个红色的大圆", "a big red circle")
     at(world.emoji ? "emoji-drawn" : "emoji-absent").hidden = false
-    translate()
+    return translate()
 }
 
 async function loadEmoji() {
@@ -98,6 +106,7 @@ async function loadEmoji() {
 }
 
 function fault(error) {
+    failed = true
     at("progress").hidden = true
     at("status").removeAttribute("aria-busy")
     if (error.code === "no-wasm") {

@@ -1,7 +1,7 @@
 // @ts-check
 // "Swap": a scene of two objects, its sentence, and the sentence with its objects swapped.
 import { cosine } from "./clip.js"
-import { at, bar, language, latest, make, say, tell } from "./page.js"
+import { at, bar, decimal, language, latest, make, say, tell } from "./page.js"
 
 const TIE = 1e-5 // a smaller difference is rounding: a tie, which counts as wrong, as in notebook 08
 const AT_ONCE = 8
@@ -26,7 +26,7 @@ export class Swap {
     show() {
         this.round++
         at("tally").hidden = true
-        tell(at("swap-count"), say(`数一数全部 ${this.indices.length} 张`, `Count all ${this.indices.length} scenes`))
+        tell(at("swap-count"), say(`${this.indices.length} 张全试一遍`, `Try all ${this.indices.length} scenes`))
         return this.compare()
     }
 
@@ -51,13 +51,13 @@ export class Swap {
         at("swap-picture").replaceChildren(this.scenes.picture(index))
         const label = (kind, text) => make("span", {}, make("b", {}, kind), text)
         at("swap-bars").replaceChildren(
-            bar(label(say("原句", "own"), this.scenes.caption(index)), own, own.toFixed(3)),
-            bar(label(say("对调", "swapped"), this.scenes.pictures[index].swapped[language()]), swapped, swapped.toFixed(3)))
+            bar(label(say("原句", "own"), this.scenes.caption(index)), own, decimal(own, 4)),
+            bar(label(say("对调", "swapped"), this.scenes.pictures[index].swapped[language()]), swapped, decimal(swapped, 4)))
         const lead = own - swapped
-        const size = Math.abs(lead).toFixed(3)
+        const size = Math.abs(lead).toFixed(4)
         tell(at("swap-told"), Math.abs(lead) <= TIE ? say("一样近：它分不出。", "A tie: it cannot tell.")
-            : lead > 0 ? say(`原句近了 ${size}：这一次对了。`, `Its own sentence is closer, by ${size}: right this time.`)
-            : say(`对调的句子反而近了 ${size}：这一次错了。`, `The swapped sentence is closer, by ${size}: wrong this time.`))
+            : lead > 0 ? say(`原句更近，差 ${size}：这次对了。`, `Its own sentence is closer, by ${size}: right this time.`)
+            : say(`对调的句子反而更近，差 ${size}：这次错了。`, `The swapped sentence is closer, by ${size}: wrong this time.`))
     }
 
     /** Ask about every scene, with the result so far in view. */
