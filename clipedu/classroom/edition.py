@@ -75,10 +75,11 @@ def in_one_language(notebook: NotebookNode, language: str) -> NotebookNode:
 
 
 def _cut(data: dict[str, str], language: str) -> None:
-    """Cut what an output shows, in place."""
-    for kind, cut in {"text/html": html_in, "text/plain": text_in}.items():
-        if kind in data:
-            data[kind] = cut(data[kind], language)
+    """Cut what an output shows, in place: its text only if there is no HTML, as `use_language` does."""
+    if "text/html" in data:
+        data["text/html"] = html_in(data["text/html"], language)
+    elif "text/plain" in data:
+        data["text/plain"] = text_in(data["text/plain"], language)
 
 
 def glossary_in(language: str) -> str:

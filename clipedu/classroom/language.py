@@ -6,7 +6,7 @@ from typing import Any
 
 import ipywidgets
 
-from clipedu.classroom.monolingual import html_in, text_in
+from clipedu.classroom.monolingual import html_in
 
 CHOICES = {"中文 + English": "", "中文": "en", "English": "zh"}  # button label -> the language that it hides
 
@@ -66,9 +66,9 @@ def used_language() -> str:
     return _used
 
 
-def in_use(html: str, text: str) -> tuple[str, str]:
-    """A view's HTML and text in the language of this notebook."""
-    return (html_in(html, _used), text_in(text, _used)) if _used else (html, text)
+def in_use(html: str) -> str:
+    """A view's HTML in the language of this notebook. (Its text stays: a notebook's code may read labels there.)"""
+    return html_in(html, _used) if _used else html
 
 
 def words(zh: str, en: str, between: str = " ") -> str:

@@ -24,7 +24,7 @@ class View:
     text: str
 
     def __post_init__(self) -> None:
-        for name, content in zip(("html", "text"), in_use(self.html, self.text), strict=True):
+        for name, content in (("html", in_use(self.html)), ("text", self.text)):
             # escape lone surrogates, as in a truncated caption: they cannot be sent
             object.__setattr__(self, name, content.encode(errors="backslashreplace").decode())
 

@@ -151,7 +151,7 @@ class TrainingMonitor(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"text/plain": f"{self.bar.max} 步 | steps"}
+        return bundle | {"text/plain": f"{self.bar.max} {words('步', 'steps', ' | ')}"}
 
 
 class Dashboard(_WithView):

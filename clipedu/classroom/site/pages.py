@@ -37,7 +37,6 @@ _PNG = re.compile(r'<img src="data:image/png;base64,([^"]+)"([^>]*)>')
 _SMALL = 2_000  # characters of base64: the swatch of a legend stays in the page
 _PROGRESS = re.compile(r"IntProgress\(|\d+ (?:步|steps)$")  # a bar without its widget says nothing
 _HEADING = re.compile(r"<h([1-6])[^>]*>(.*?)</h\1>", re.DOTALL)
-_STATIC = "site.css", "live.css", "language.js", "page.js", "live.js"
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def build_pages(out: Path) -> None:
     read = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     with as_file(files("clipedu.classroom.site") / "web") as web:
         _write_assets(web, out / "assets")
-        builder = _Builder(web, out)
+        builder = PageBuilder(web, out)
         lessons = {}
         for language in LANGUAGES:
             cut = {name: in_one_language(notebook, language) for name, notebook in read.items()}
@@ -74,9 +73,8 @@ def build_pages(out: Path) -> None:
 
 def _write_assets(web: Path, out: Path) -> None:
     shutil.copytree(FOLDER / "figures", out / "figures")
-    for name in _STATIC:
-        if (web / name).exists():
-            shutil.copyfile(web / name, out / name)
+    for path in [*web.glob("*.css"), *web.glob("*.js")]:
+        shutil.copyfile(path, out / path.name)
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "monokai"))
     (out / "code.css").write_text(f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
     vendored("katex", ["katex.mjs", "katex.min.css", "contrib/auto-render.mjs", "fonts/*.woff2"], out / "katex")
@@ -92,7 +90,7 @@ def _lesson(name: str, notebook: NotebookNode, language: str) -> Lesson:
     return Lesson(name, title[1], minutes[1], asked[0].upper() + asked[1:])
 
 
-class _Builder:
+class PageBuilder:
     """Writes pages into `out`, and remembers which source files they link to."""
 
     def __init__(self, web: Path, out: Path) -> None:
@@ -104,6 +102,7 @@ class _Builder:
             template_file=str(web / "page.html.j2"), exclude_anchor_links=True, config=Config(off)
         )
         self.exporter.register_filter("numbered", self._numbered)
+        self.exporter.environment.globals["headings"] = self.headings
         self.templates = Environment(loader=FileSystemLoader(web), autoescape=True, trim_blocks=True)
 
     def write_page(self, notebook: NotebookNode, lessons: list[Lesson], place: int, language: str) -> None:
@@ -130,7 +129,7 @@ class _Builder:
     def _write(self, name: str, notebook: NotebookNode, language: str, **page: Any) -> None:
         self.headings.clear()
         words = {"name": name, "language": language, "other": "en" if language == "zh" else "zh", **page}
-        html, _ = self.exporter.from_notebook_node(notebook, {"page": words, "headings": self.headings})
+        html, _ = self.exporter.from_notebook_node(notebook, {"page": words})
         self._save(f"{language}/{name}.html", self._linked(html))
 
     def write_index(self, lessons: dict[str, list[Lesson]]) -> None:
