@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(command("train", "训练，或继续训练 | train, or resume training"))
     _add_evaluate(command("evaluate", "在一个划分上计算召回率 | compute recall on a split"))
     _add_search(command("search", "用句子搜索图片 | search pictures with sentences"))
+    _add_export(command("export", "导出模型，供浏览器运行 | export a model for web pages"))
     sub = command("create-dataset", "绘制示例数据 | draw a sample dataset")
     sub.add_argument(
         "--kind",
@@ -184,6 +185,17 @@ def _add_search(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, help="把结果画成图片 | draw the hits into this picture")
     sub.add_argument("--device", default="auto", help=f"{_HELP['device']} (default: auto)")
     sub.add_argument("sentences", nargs="+", metavar="SENTENCE", help="要找的句子 | sentences to search for")
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--run-dir", type=Path, default=Path("runs/scenes"), help=_HELP["run_dir"])
+    sub.add_argument("--out", type=Path, required=True, help="新文件夹 | a new folder")
+    sub.add_argument(
+        "--images",
+        type=Path,
+        help="图片文件夹：另外生成一个网页，用来搜索里面的图 | folder of pictures: also make a web page that searches "
+        "them",
+    )
 
 
 def _add_import(sub: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The command line: python -m clipedu train | evaluate | search | create-dataset | import-captions | check."""
+"""The command line: python -m clipedu train | evaluate | search | export | create-dataset | import-captions | check."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from clipedu.data.loading import worker_failed
 from clipedu.data.scenes import create_scenes
 from clipedu.encoders import ImageEncoder, TextEncoder, WordAverage
 from clipedu.evaluation import evaluate
+from clipedu.export.models import export_model
+from clipedu.export.pages import export_search
 from clipedu.ground.environment import (
     cache_folder,
     choose_device,
@@ -43,7 +45,7 @@ from clipedu.ground.errors import (
 from clipedu.ground.files import check_writable, whole_file
 from clipedu.model import CLIP, Ensemble
 from clipedu.optimization import TrainConfig
-from clipedu.runs.checkpoint import load_model
+from clipedu.runs.checkpoint import load_checkpoint, load_model
 from clipedu.runs.folder import checkpoint_folder, clear_run, find_checkpoint, newest_epoch
 from clipedu.search import ImageIndex
 from clipedu.tokenizer import SimpleTokenizer
@@ -298,6 +300,23 @@ def _understood(sentences: Sequence[str], tokenizer: SimpleTokenizer) -> list[st
     return known
 
 
+def _export(options: argparse.Namespace) -> None:
+    model, tokenizer = load_model(options.run_dir)
+    history = load_checkpoint(find_checkpoint(options.run_dir))["training"].get("history", [])
+    if options.images is None:
+        card = export_model(model, tokenizer, options.out, history=history)
+        difference = max(card["difference_from_pytorch"].values())
+        print(f"{options.out}: 与 PyTorch 最多相差 {difference:.0e} | differs from PyTorch by at most {difference:.0e}")
+        for name, file in card["files"].items():
+            print(f"  {file['bytes'] / 1e6:6.1f} MB  {name}")
+        return
+    index = export_search(model, tokenizer, options.images, options.out, history)
+    if index.left_out:
+        print(describe_left_out(index.left_out, cache_folder() / "left_out.txt"), file=sys.stderr)
+    print(f"{options.out}: {len(index.paths):,} 张图片 | {len(index.paths):,} pictures")
+    print(f"打开 | to open: python -m http.server --directory {options.out}  ->  http://localhost:8000")
+
+
 def _create_dataset(options: argparse.Namespace) -> None:
     {"scenes": create_scenes, "emoji": create_emoji}[options.kind](options.out, options.seed)
     print(f"完成 | done: {options.out}")
@@ -331,6 +350,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "search": _search,
+    "export": _export,
     "create-dataset": _create_dataset,
     "import-captions": _import_captions,
     "check": _check,
