@@ -2,18 +2,24 @@
 
 python -m benchmarks.word_order
 python -m benchmarks.word_order --only "swap en" --steps 666 --name word_order_longer
+python -m benchmarks.word_order --only "swap zh" --steps 888 --name word_order_chinese
+python -m benchmarks.word_order --only "both orders zh" --steps 888 --name word_order_both_orders
+python -m benchmarks.word_order --only "one order en" --name word_order_one_order
 
 The notebooks' small CLIP (EfficientNet-Lite0 with ImageNet weights, all of it trained, one Transformer layer), in one
 language, with the library's default learning rate. The arms differ only in the wrong sentences that they get as hard
 negatives. The probe is the share of test captions with two objects that are nearer to their picture than the same
-caption with its objects swapped; a tie counts as wrong. The number of steps was tried on the validation set, with
-seed 0. Two processes share the runs, one thread each.
+caption with its objects swapped; a tie counts as wrong. The number of steps was tried on the validation set, with seed
+0. Both Chinese captions of a picture begin with the same object; its two English ones do not. "both orders" lets the
+second Chinese caption begin with the other object, and "one order" trains with the first English caption alone. Two
+processes share the runs, one thread each.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +30,7 @@ from torch import Tensor
 from benchmarks.harness import read_options, write_result
 from clipedu import ImageTextDataset, SimpleTokenizer, TrainConfig, evaluate
 from clipedu.classroom.lessons import small_clip
-from clipedu.classroom.word_order import Negative, only, probe, swap_objects, teach
+from clipedu.classroom.word_order import Negative, named_last, only, probe, swap_objects, teach
 
 LEFT_RIGHT, ABOVE_BELOW = ("left of", "right of", "左边", "右边"), ("above", "below", "上面", "下面")
 KINDS = {"left, right": LEFT_RIGHT, "above, below": ABOVE_BELOW}
@@ -32,14 +38,31 @@ ARMS: dict[str, Negative | None] = {
     "plain": None,
     "swap": swap_objects,
     "left and right only": only(swap_objects, *LEFT_RIGHT),
+    "both orders": swap_objects,
+    "one order": swap_objects,
 }
 RUNS = ["swap en", "plain en", "left and right only en", "swap zh"]  # arm and language
+
+
+def reworded(dataset: ImageTextDataset, arm: str) -> ImageTextDataset:
+    """The dataset with the captions that this arm uses."""
+    for index, record in enumerate(dataset.records):
+        (first, *_), chinese = record.captions["en"], record.captions["zh"]
+        if arm == "both orders":
+            captions = {"en": record.captions["en"], "zh": [named_last(text) for text in chinese]}
+        elif arm == "one order":
+            captions = {"en": [first], "zh": chinese}
+        else:
+            continue
+        dataset.records[index] = replace(record, captions=captions)
+    return dataset
 
 
 def run(arm: str, language: str, seed: int, data_dir: Path, steps: int, every: int) -> dict[str, Any]:
     """Train one arm; return the probe on the way, and at the end by kind of relation, with recall."""
     torch.set_num_threads(1)
     train_set, test_set = (ImageTextDataset(data_dir, split, language, seed=seed) for split in ("train", "test"))
+    train_set, test_set = reworded(train_set, arm), reworded(test_set, arm) if arm == "both orders" else test_set
     tokenizer = SimpleTokenizer.from_texts(train_set.all_captions()[0])
     model, pictures = small_clip(tokenizer, seed=seed), test_set.pictures(64)
     train_pictures = train_set.pictures(64)

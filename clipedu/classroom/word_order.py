@@ -52,6 +52,18 @@ def swap_objects(sentence: str) -> str | None:
     return _OBJECT.sub(lambda _: next(places), sentence)
 
 
+def named_last(sentence: str) -> str:
+    """A Chinese caption like "A的左边是B", as "B在A的左边": the same said with B first; others stay as they are.
+
+    In sample_data, both Chinese captions of a picture begin with the same object; its English ones do not.
+    """
+    found = _OBJECT.findall(sentence)
+    if len(found) != 2 or f"{found[0]}在" in sentence:
+        return sentence
+    place = next(relation.chinese for relation in RELATIONS.values() if relation.chinese in sentence)
+    return f"一个{found[1]}在一个{found[0]}的{place}"
+
+
 def recolour(sentence: str) -> str | None:
     """The sentence of two objects with the first one's colour changed, always in the same way; None for others."""
     found = _OBJECT.findall(sentence)
