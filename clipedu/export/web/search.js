@@ -132,10 +132,11 @@ function translate() {
     }
     report(status, isFault)
     if (!index) return
-    const { languages, tau } = index.clip.card
-    const [zh, en] = [languages.map(name => ({ zh: "中文", en: "英文" })[name]), languages.map(name => ({ zh: "Chinese", en: "English" })[name])]
-    tell(at("about"), say(`${index.names.length} 张图；模型读得懂${zh.join("和")}，温度 τ = ${tau.toFixed(3)}。`,
-        `${index.names.length} pictures. The model reads ${en.join(" and ")}; its temperature is τ = ${tau.toFixed(3)}.`))
+    const { languages } = index.clip.card
+    const names = [{ zh: "中文", en: "英文" }, { zh: "Chinese", en: "English" }]
+    const [zh, en] = names.map(name => ["zh", "en"].filter(code => languages.includes(code)).map(code => name[code]))
+    tell(at("about"), say(`${index.names.length} 张图；模型读得懂${zh.join("和") || "训练时的语言"}。`,
+        `${index.names.length} pictures; the model reads ${en.join(" and ") || "the language that it was trained on"}.`))
 }
 
 for (const button of document.querySelectorAll("[data-language]")) {
