@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,17 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
-from traitlets.config import Config
 
-import clipedu
 from benchmarks import gpu as benchmark
 from benchmarks import harness
 from clipedu import (
-    CLIP,
     ImageTextDataset,
-    SimpleTokenizer,
     TrainConfig,
     evaluate,
     load_model,
@@ -35,7 +28,6 @@ from clipedu import (
     train,
     zero_shot_classify,
 )
-from clipedu.classroom import lessons, races
 from clipedu.commands.main import main
 from clipedu.data.loading import Pictures, open_pictures
 from clipedu.embedding import embed_images, embed_texts, model_inputs
@@ -46,6 +38,7 @@ from clipedu.training import train_epoch, train_step
 from tests.conftest import draw_dataset, small_model, tokenizer_of
 from tests.lessons import NOTEBOOKS, Lesson
 from tests.pretend_gpu import GPU, MixedDevices, PretendGPU, Waited, pretend_gpu
+from tests.shortened import run_cells, shorten_trainings, small_classroom  # noqa: F401
 from tests.test_cli import arguments
 
 CONFIG = TrainConfig(epochs=2, batch_size=8, image_size=32)
@@ -227,70 +220,23 @@ def test_the_benchmark(tmp_path: Path, gpu: PretendGPU, monkeypatch: pytest.Monk
     ]
 
 
-class _Shortened(ast.NodeTransformer):
-    """A notebook's own long training takes 3 steps, and no assertion expects a lesson's results."""
-
-    def visit_keyword(self, node: ast.keyword) -> ast.keyword:
-        is_long = node.arg == "steps" and not isinstance(node.value, ast.Constant)  # a pass over all pictures
-        return ast.keyword(node.arg, ast.Constant(3)) if is_long else node
-
-    def visit_Assert(self, node: ast.Assert) -> ast.Pass:
-        return ast.Pass()
-
-
-def an_eighth(folder: Path, out: Path) -> Path:
-    """A copy of a dataset with one in eight of its training pictures."""
-    records = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    training = [record for record in records if record["split"] == "train"]
-    kept = training[::8] + [record for record in records if record["split"] != "train"]
-    for record in kept:
-        path = out / record["image_path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / record["image_path"], path)
-    (out / "dataset.json").write_text(json.dumps(kept), encoding="utf-8")
-    return out
-
-
-@pytest.fixture(scope="module")
-def small_classroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with small data, for the models that one notebook trains and the others load."""
-    folder = tmp_path_factory.mktemp("classroom")
-    an_eighth(lessons.sample_data(), folder / "sample_data")
-    an_eighth(lessons.emoji_data(), folder / "emoji")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.again
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(path: Path, small_classroom: Path, monkeypatch: pytest.MonkeyPatch, gpu: PretendGPU) -> None:
+def test_notebook(
+    path: Path,
+    small_classroom: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: PretendGPU,
+) -> None:
     """Every code cell; a training takes at most 16 steps, or one per epoch."""
-
-    def train_small(model: CLIP, tokenizer: SimpleTokenizer, train_set: ImageTextDataset, **settings: Any) -> Any:
-        config = settings.pop("config")
-        config = replace(config, batch_size=max(2, config.batch_size // 8), image_size=32, precision="fp32")
-        pairs = min(len(train_set), config.batch_size * max(1, 16 // config.epochs))
-        return train(model, tokenizer, train_set.subset(pairs), config=config, **settings)
-
-    monkeypatch.setattr(clipedu, "train", train_small)
-    for classroom in (lessons, races):
-        monkeypatch.setattr(classroom, "train", train_small)
-    for load in (lessons.trained_model, lessons.training_moments):
-        monkeypatch.setattr(load, "__defaults__", (small_classroom / "runs/scenes",))
-    monkeypatch.setattr(lessons.emoji_model, "__defaults__", (small_classroom / "runs/emoji",))
-    monkeypatch.setattr(lessons, "SCENES", small_classroom / "sample_data")
-    monkeypatch.setattr(lessons, "EMOJI", small_classroom / "emoji")
+    shorten_trainings(monkeypatch, small_classroom)
     monkeypatch.chdir(path.parent)
-    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     failed = []
-    try:
-        for where, cell in Lesson.read(path).code:
-            result = shell.run_cell(ast.unparse(_Shortened().visit(ast.parse(cell.source))))
-            if result.error_in_exec and not isinstance(result.error_in_exec, AssertionError):
-                failed.append(f"{path.name}, {where}: {result.error_in_exec!r}")
-            if gpu.refused:
-                failed.append(f"{path.name}, {where}: {gpu.refused}")
-                gpu.refused.clear()
-    finally:
-        InteractiveShell.clear_instance()
+    for where, error, _ in run_cells(Lesson.read(path)):
+        if error:
+            failed.append(f"{path.name}, {where}: {error!r}")
+        if gpu.refused:
+            failed.append(f"{path.name}, {where}: {gpu.refused}")
+            gpu.refused.clear()
     assert not failed, "\n".join(failed)

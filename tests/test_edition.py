@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,21 @@ from clipedu.classroom.monolingual import html_in, prose_in, text_in
 from clipedu.classroom.view import View, both
 from clipedu.classroom.widgets import Dashboard
 from tests.lessons import FENCED, HAN, INLINE_CODE, NOTEBOOKS, Lesson
+from tests.shortened import run_cells, shorten_trainings, small_classroom  # noqa: F401
+
+
+@pytest.fixture
+def both_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test, the classroom shows both languages again."""
+    monkeypatch.setattr(language, "_used", "")
 
 
 @pytest.fixture(params=["zh", "en"])
-def only(request: pytest.FixtureRequest) -> Iterator[str]:
+def only(request: pytest.FixtureRequest, both_again: None) -> str:
     """What the classroom shows is in this language alone."""
-    use_language(request.param)
-    yield request.param
-    language._used = ""
+    chosen: str = request.param
+    use_language(chosen)
+    return chosen
 
 
 @pytest.fixture(scope="module", params=["zh", "en"])
@@ -182,3 +188,23 @@ def test_running_it_gives_what_is_saved_in_it(chosen: str, tmp_path: Path) -> No
                 assert old.get("text") == new.get("text"), where
                 assert old.get("data", {}).get("text/html") == new.get("data", {}).get("text/html"), where
     assert compared >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.again
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_shows_one_language(
+    path: Path,
+    edition: tuple[str, Path],
+    small_classroom: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    both_again: None,
+) -> None:
+    """Every code cell; a training takes at most 16 steps, or one per epoch."""
+    shorten_trainings(monkeypatch, small_classroom)
+    _, out = edition
+    monkeypatch.chdir(out)
+    for where, error, shown in run_cells(Lesson.read(out / path.name)):
+        assert error is None, where
+        view = getattr(shown, "view", shown)
+        assert "lang=" not in (view.html if isinstance(view, View) else ""), where

@@ -57,12 +57,26 @@ async function copy(/** @type {string} */ text, /** @type {HTMLButtonElement} */
   setTimeout(() => (button.textContent = words.copy), 2000)
 }
 
-/** The cell at the top of the window, and which share of its height is above. */
+/** The cell at the top of the window, and how far it is scrolled: px below the top, or the share of it above. */
 function place() {
   const cells = [...document.querySelectorAll(".cell")]
   const current = cells.filter((cell) => cell.getBoundingClientRect().top <= 100).at(-1) ?? cells[0]
   const { top, height } = current.getBoundingClientRect()
-  return { cell: current.id, share: Math.max(0, -top / height) }
+  return { cell: current.id, below: Math.max(0, top), share: Math.max(0, -top / height) }
+}
+
+/** Stay at a place while formulas and figures above it get their size, unless the reader moves. */
+function goTo(/** @type {HTMLElement} */ cell, /** @type {number} */ below, /** @type {number} */ share) {
+  const align = () => {
+    const { top, height } = cell.getBoundingClientRect()
+    scrollBy({ top: top + share * height - below, behavior: "instant" })
+  }
+  const watch = new ResizeObserver(align)
+  watch.observe(document.body)
+  const leave = () => watch.disconnect()
+  for (const moved of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(moved, leave, { once: true })
+  setTimeout(leave, 3000)
+  align()
 }
 
 /** The link to the other language leads to the place that is being read. */
@@ -75,7 +89,7 @@ function keepThePlace() {
   if (kept?.page !== location.pathname) return
   stored(sessionStorage, PLACE, "null")
   const cell = document.getElementById(kept.cell)
-  if (cell) scrollTo({ top: scrollY + cell.getBoundingClientRect().top + kept.share * cell.offsetHeight, behavior: "instant" })
+  if (cell) goTo(cell, kept.below, kept.share)
 }
 
 /** Contents stand open beside the text where there is room, and show where the reader is. */
