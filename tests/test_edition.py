@@ -157,6 +157,14 @@ def test_files_beside_an_edition(edition: tuple[str, Path]) -> None:
                 assert (out / target).is_file(), f"{path.name}: {target}"
 
 
+def test_without_outputs(tmp_path: Path) -> None:
+    write_edition("zh", tmp_path / "out", outputs=False)
+    for path in NOTEBOOKS:
+        lesson = Lesson.read(tmp_path / "out" / path.name)
+        nbformat.validate(lesson.notebook)
+        assert lesson.outputs == [] and all(cell.execution_count is None for _, cell in lesson.code)
+
+
 def test_a_folder_with_something_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").touch()
     assert main(["--language", "zh", "--out", str(tmp_path)]) == 2

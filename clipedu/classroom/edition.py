@@ -87,8 +87,13 @@ def glossary_in(language: str) -> str:
     return prose_in(_FOR_BOTH_ONLY.sub("", read_text(FOLDER / "glossary.md")), language)
 
 
-def write_edition(language: str, out: Path) -> None:
+def write_edition(language: str, out: Path, outputs: bool = True) -> None:
     """Write all notebooks, their figures and the glossary in one language into the new folder `out`.
+
+    Args:
+        language: "zh" or "en".
+        out: does not exist, or is empty.
+        outputs: whether they show what is saved in the bilingual ones; without, they are a tenth of the size.
 
     Raises:
         ClipEduError: there are no notebooks, or `out` is not empty or cannot be written.
@@ -98,14 +103,16 @@ def write_edition(language: str, out: Path) -> None:
         for path in paths:
             notebook = in_one_language(_read(path), language)
             for cell in notebook.cells:
-                unlink_sources(cell)
+                _unlink_sources(cell)
+                if not outputs and cell.cell_type == "code":
+                    cell.outputs, cell.execution_count = [], None
             notebook.cells.insert(0, new_markdown_cell(_NOTES[language].format(name=path.name), id="edition"))
             nbformat.write(notebook, folder / path.name)
         (folder / "glossary.md").write_text(glossary_in(language) + "\n", encoding="utf-8", newline="\n")
         shutil.copytree(FOLDER / "figures", folder / "figures")
 
 
-def unlink_sources(cell: NotebookNode) -> None:
+def _unlink_sources(cell: NotebookNode) -> None:
     """Leave the names of files outside of the notebooks' folder without a link: an edition may be anywhere."""
     if cell.cell_type == "markdown":
         cell.source = _OUT_OF_THE_FOLDER.sub(r"\1", cell.source)

@@ -21,9 +21,9 @@ from clipedu.ground.files import whole_folder
 
 
 def build_editions(out: Path) -> None:
-    """Write the notebooks in each language into `editions/zh` and `editions/en` of the folder `out`."""
+    """Write the notebooks in each language into `editions/zh` and `editions/en` of `out`; their pages show outputs."""
     for language in LANGUAGES:
-        write_edition(language, out / "editions" / language)
+        write_edition(language, out / "editions" / language, outputs=False)
 
 
 STEPS = {
