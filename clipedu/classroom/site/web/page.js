@@ -105,7 +105,10 @@ function followContents() {
   const mark = () => {
     const passed = links.filter((link) => document.querySelector(link.hash).getBoundingClientRect().top <= 120)
     links.find((link) => link.hasAttribute("aria-current"))?.removeAttribute("aria-current")
-    passed.at(-1)?.setAttribute("aria-current", "true")
+    const current = passed.at(-1)
+    current?.setAttribute("aria-current", "true")
+    const column = contents.parentElement
+    if (current && wide.matches) column.scrollTop = current.offsetTop - column.clientHeight / 2
   }
   addEventListener("scroll", () => requestAnimationFrame(mark), { passive: true })
   mark()
