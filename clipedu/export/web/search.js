@@ -27,6 +27,7 @@ function report(line, fault = false) {
 async function start() {
     let [loaded, total] = [0, 0]
     const onProgress = bytes => {
+        if (isFault) return // one file did not come; the others still may
         loaded += bytes
         at("progress").value = loaded
         report(() => say(`正在载入模型：${(loaded / MB).toFixed(1)} / ${(total / MB).toFixed(1)} MB`,
