@@ -63,13 +63,14 @@ def test_stops_of_sliders_are_those_of_ipywidgets() -> None:
 def test_a_text_box_answers_the_sentences_of_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(frames.SENTENCES, "toy echo", (["圆"], ["<b>"]))
     figure = explore(lambda text: card(None, text, text), text={"zh": "星", "en": "star"})
+    saved = figure.view.text
     described, content, first = frames.frames_of(figure, "toy echo")
     (box,) = described["controls"]
     assert box["labels"]["en"] == box["labels"]["zh"] == ["星", "圆", "star", "<b>", ""]
     assert box["start"] == {"zh": 0, "en": 2}
     assert "&lt;b&gt;" in content["frames"]["3"]["en"]
     assert "press Enter" in content["frames"]["4"]["en"]
-    assert first == figure.view.text
+    assert first == saved
 
 
 def test_pictures_are_kept_once_without_loss() -> None:
