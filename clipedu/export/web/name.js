@@ -78,9 +78,9 @@ export class Name {
     async #name() {
         const [start, spoken] = [performance.now(), language()]
         this.embeddings[spoken] ??= await this.clip.embedTexts(this.names.map(name => name[spoken]))
-        if (!this.drawing.marks.length) return this.paint(null)
         const pixels = square(this.drawing.pixels, this.clip.card.image_size)
-        const [seen] = await this.clip.embedImages(pixels)
+        const [seen] = await this.clip.embedImages(pixels) // with nothing drawn too: the first stroke then goes fast
+        if (!this.drawing.marks.length) return this.paint(null)
         this.paint(this.embeddings[spoken].map(embedding => cosine(embedding, seen)))
         tell(at("named-time"), took(start))
     }
