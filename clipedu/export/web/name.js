@@ -90,7 +90,7 @@ export class Name {
         const order = this.names.map((_, n) => n).sort((a, b) => (cosines ? cosines[b] - cosines[a] : 0))
         this.cells.forEach(({ cell, fill, number }, n) => {
             fill.style.width = cosines ? `${100 * Math.max(0, cosines[n])}%` : "0"
-            number.textContent = cosines ? decimal(cosines[n]) : "·"
+            number.textContent = cosines ? decimal(cosines[n]) : ""
             cell.classList.toggle("first", cosines !== null && n === order[0])
         })
         at("best").replaceChildren(...(cosines ? order.slice(0, LISTED) : []).map(
