@@ -75,7 +75,8 @@ SENTENCES: dict[str, tuple[list[str], list[str]]] = {  # what the text boxes ans
 }
 SEARCHES = ("00 find", "07 find")  # any other text can be typed in the playground
 RUNS = [  # the settings that the dashboard of 05 has run with: lr, batch_size, temperature, steps
-    *product((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (8, 32), (0.01, 0.07, 1.0), (40,)),
+    *product((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (8, 32), (0.07,), (40,)),
+    *product((1e-4, 1e-3, 1e-2), (8, 32), (0.01, 1.0), (40,)),
     *product((1e-4, 1e-3, 1e-2), (128,), (0.07,), (40,)),
     *product((1e-3, 1e-2), (32,), (0.07,), (20, 100)),
 ]
