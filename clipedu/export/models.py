@@ -22,6 +22,7 @@ from clipedu.tokenizer import SPECIAL_TOKENS, SimpleTokenizer
 
 FORMAT = "clipedu export 1"
 TOLERANCE = 1e-4  # of each number of an embedding, which has length 1
+_LEAST_TORCH = 2, 6  # PyTorch documents its exporter for this version and newer
 _BATCHES = 1, 2, 5
 
 
@@ -50,7 +51,7 @@ def export_model(
         ClipEduError: the packages for ONNX are missing, ONNX Runtime computes something else than PyTorch, or `out`
             exists or cannot be written.
     """
-    _require_onnx()
+    require_onnx()
     with whole_folder(out) as folder:
         difference = {"text": _export(_TextSide(model), list(_tokens(tokenizer)), folder / "text.onnx")}
         if image:
@@ -101,18 +102,22 @@ class _ImageSide(nn.Module):
         return self.model.encode_images(images)
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise ClipEduError, with what to install, if a package that exporting needs is missing or too old."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ClipEduError(
-            f"导出要用的包 {error.name} 没有安装；请运行 pip install 'clipedu[export]'，或 pip install onnx onnxscript "
-            "onnxruntime",
-            f"exporting needs {error.name}, which is not installed: pip install 'clipedu[export]', or pip install onnx "
-            "onnxscript onnxruntime",
+            f"导出要用的包 {error.name} 没有安装；请运行 pip install onnx onnxscript onnxruntime",
+            f"exporting needs {error.name}, which is not installed: pip install onnx onnxscript onnxruntime",
         ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _LEAST_TORCH:
+        raise ClipEduError(
+            f"导出要用 torch 2.6 或更新的版本，现在是 {torch.__version__}；请运行 pip install -U torch torchvision",
+            f"exporting needs torch 2.6 or newer, and this is {torch.__version__}: pip install -U torch torchvision",
+        )
 
 
 def _export(side: _TextSide | _ImageSide, batches: Sequence[tuple[Tensor, ...]], path: Path) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from clipedu.export.models import require_onnx
 from clipedu.ground.environment import cache_folder
 from clipedu.ground.errors import ClipEduError
 from clipedu.ground.files import whole_file
@@ -60,14 +61,14 @@ def write_runtime(out: Path) -> None:
     """Write what `clip.js` needs to run models into `out`: ONNX Runtime for browsers, its WebAssembly packed to 3.7 MB.
 
     Raises:
-        ClipEduError: as `vendored`.
+        ClipEduError: as `vendored` and `require_onnx`.
     """
+    require_onnx()
     vendored("onnxruntime-web", ["ort.wasm.bundle.min.mjs", _WASM], out)
     wasm = out / _WASM
     (out / f"{_WASM}.gz").write_bytes(gzip.compress(wasm.read_bytes(), mtime=0))
     wasm.unlink()
-    # The package has no licence file; the same code's package for Python, which exporting needs, has both.
-    import onnxruntime
+    import onnxruntime  # its package has the licences, which the one for browsers lacks
 
     for name in ("LICENSE", "ThirdPartyNotices.txt"):
         shutil.copyfile(Path(onnxruntime.__file__).with_name(name), out / name)
