@@ -26,7 +26,7 @@ from clipedu.export.vendor import write_runtime
 from clipedu.ground.errors import ClipEduError
 from clipedu.model import CLIP
 
-_FILES = (  # of clipedu/export/web
+FILES = (  # of clipedu/export/web
     "play.css",
     *("language.js", "play.js", "page.js", "collection.js", "find.js"),
     *("canvas.js", "name.js", "temperature.js", "swap.js"),
@@ -34,7 +34,6 @@ _FILES = (  # of clipedu/export/web
 )
 _TILE, _COLUMNS = 96, 20  # side of a picture in px, and pictures in a row of the sheet
 _BACKGROUND = (172, 172, 172)  # the middle of the greys behind the scenes
-# Other systems' emoji may not be handed on. Noto's may: its licence is written beside them.
 _FONT, _FONT_NAME = "NotoColorEmoji.ttf", "Noto Color Emoji"
 _FONT_LICENCES = (  # where Debian and Fedora put it
     Path("/usr/share/doc/fonts-noto-color-emoji/copyright"),
@@ -55,13 +54,13 @@ def build_playground(out: Path) -> None:
     play.mkdir(parents=True)
     with as_file(files("clipedu.export") / "web") as web:
         shutil.copyfile(web / "play.html", out / "play.html")
-        for name in _FILES:
+        for name in FILES:
             shutil.copyfile(web / name, play / name)
     write_runtime(play / "ort")
     model, tokenizer = trained_model()
     export_model(model, tokenizer, play / "scenes")
     write_collection(play / "scenes", model, *unseen_scenes())
-    emoji = _write_emoji(play / "emoji")
+    emoji = write_emoji(play / "emoji")
     loaded = [
         *(play / "ort").glob("*.wasm.gz"),
         *(path for path in (play / "scenes").iterdir() if path.suffix != ".webp"),
@@ -91,8 +90,11 @@ def write_collection(folder: Path, model: CLIP, records: Sequence[Record], pixel
     sheet.save(folder / "pictures.webp", lossless=True)
 
 
-def _write_emoji(folder: Path) -> str | None:
-    """The emoji model's text side and its test pictures; returns the font's name, or None if they are left out."""
+def write_emoji(folder: Path) -> str | None:
+    """Write the emoji model's text side and its test pictures; returns the font's name.
+
+    None, and nothing written, if this computer lacks the font or its licence: other fonts' emoji may not be handed on.
+    """
     try:
         font = find_emoji_font()
         licence = next((path for path in _FONT_LICENCES if path.is_file()), None)
