@@ -108,7 +108,7 @@ def test_a_graph_that_computes_something_else_is_not_exported(tmp_path: Path) ->
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ClipEduError, match="needs onnxscript.*: pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(ClipEduError, match=r"needs onnxscript.*: pip install onnx onnxscript onnxruntime"):
         models.export_model(small_model(WORDS), WORDS, tmp_path / "out")
     with pytest.raises(ClipEduError, match="needs onnxscript"):
         pages.export_search(small_model(WORDS), WORDS, tmp_path, tmp_path / "out")
