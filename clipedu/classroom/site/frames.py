@@ -47,6 +47,7 @@ FEWER: dict[str, dict[str, Sequence[float]]] = {  # the stops of sliders that wo
     "03 turn": {"angle": range(-180, 181, 15), "length": (0.2, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0)},
     "03 spread": {"D": (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512)},
     "04 first_loss": {"D": (16, 32, 64, 128, 256, 512), "temperature": [10 ** (tenth / 10) for tenth in range(-20, 1)]},
+    "05 memory_at": {"batch_size": (16, *range(32, 1025, 32))},
 }
 SENTENCES: dict[str, tuple[list[str], list[str]]] = {  # what the text boxes answer beside their first text: zh, en
     "00 find": (

@@ -21,7 +21,7 @@ const WORDS = {
     notebook: "请在笔记本里试",
     end: "。",
     try: "试试",
-    recordings: "这里放的是录像：下面这些设置在建网站时用笔记本里的 run_with 各跑过一次。",
+    recordings: "这里放的是录像：每条曲线都是建这个网站时由笔记本里的 run_with 跑出来的。",
     unrecorded: "这组设置没有录下来；请在笔记本里运行。",
     run: "运行",
     clear: "清空",

@@ -77,7 +77,7 @@ function draw(/** @type {HTMLElement} */ view, /** @type {Run[]} */ runs, /** @t
     const shown = number < runs.length - 1 ? run.losses.length : Math.max(1, Math.round(share * run.losses.length))
     const colour = COLOURS[number % COLOURS.length]
     const points = run.losses.slice(0, shown).map((loss, step) => `${x(step + 1).toFixed(1)},${y(loss).toFixed(1)}`)
-    chart.append(svg("polyline", { points: points.join(" "), stroke: colour, class: "run" }))
+    chart.append(svg("polyline", { points: points.join(" "), stroke: colour, class: "curve" }))
     const swatch = make("span", { className: "swatch" })
     swatch.style.background = colour
     return make("li", {}, swatch, `${run.label}: ${shown < run.losses.length ? `${say.step} ${shown}` : `${say.last} ${run.losses[shown - 1].toFixed(3)}`}`)
