@@ -114,8 +114,8 @@ def build_frames(out: Path) -> None:
     A notebook whose cells fail for something that is not on this computer, such as an emoji font, is left out with a
     word; its pages say so too.
     """
-    trained_model()  # now, so that not both processes train it
-    with contextlib.suppress(ClipEduError):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ClipEduError):
+        trained_model()  # now, so that not both processes train it
         emoji_model()
     folder = (out / "frames").absolute()
     folder.mkdir(parents=True, exist_ok=True)

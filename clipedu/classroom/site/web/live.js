@@ -44,9 +44,9 @@ function explorer(/** @type {HTMLElement} */ box, /** @type {Figure} */ figure, 
     const { images, frames } = await load().finally(() => clearTimeout(waiting))
     const html = frames[places.join(",")]?.[LANGUAGE]
     if (turn !== latest) return
-    if (html === undefined) {
+    if (html === undefined) { // only a text that was typed can have none
       view.hidden = true
-      note.replaceChildren(places.includes(-1) ? elsewhere(figure.search ?? false) : make("p", { className: "note" }, say.combination))
+      note.replaceChildren(elsewhere(figure.search ?? false))
       return
     }
     const content = await decoded(html, images)
