@@ -95,7 +95,6 @@ endif
 	$(BIN)/python -m benchmarks.word_order --only "swap en" --steps 666 --name word_order_longer
 	$(BIN)/python -m benchmarks.word_order --only "swap zh" --steps 888 --name word_order_chinese
 	$(BIN)/python -m benchmarks.word_order --only "both orders zh" --steps 888 --name word_order_both_orders
-	$(BIN)/python -m benchmarks.word_order --only "first caption zh" "first caption en" --name word_order_first_caption
 	$(BIN)/python -m benchmarks.page
 
 # Collect the evidence that takes hours, into studies/results.

@@ -31,6 +31,15 @@ def test_a_changed_colour_is_another_colour_of_the_same_language() -> None:
     assert left("a big red ring left of a big blue star") and left("a big red ring above a big blue star") is None
 
 
+def test_the_same_said_with_the_other_object_first() -> None:
+    """In the wording of the first caption, so that both captions of a picture are of the same kind."""
+    expected = "一个蓝色的小圆在一个红色的大十字的左边"
+    for caption in ("红色的大十字的左边是一个蓝色的小圆", "在红色的大十字的左边有一个蓝色的小圆"):
+        assert word_order.named_last(caption) == expected
+    for unchanged in (expected, "一个红色的大十字"):
+        assert word_order.named_last(unchanged) == unchanged
+
+
 def test_the_captions_of_a_scene_have_one_meaning_and_its_mirror_image_another() -> None:
     for _, scene in list(random_scenes())[:200]:
         if scene.relation:

@@ -53,7 +53,7 @@ def swap_objects(sentence: str) -> str | None:
 
 
 def named_last(sentence: str) -> str:
-    """A Chinese caption like "A的左边是B", as "B在A的左边": the same said with B first; others stay as they are.
+    """A Chinese caption like "A的左边是B", as "B在A的左边": the same said with B first; other Chinese ones stay.
 
     In sample_data, both Chinese captions of a picture begin with the same object; its English ones do not.
     """
@@ -286,11 +286,11 @@ def ask(model: CLIP, tokenizer: SimpleTokenizer, first: str, place: str, second:
     return together(show_pictures([*pictures], notes=marks), table(["句子 | sentence", *marks], rows))
 
 
-def recorded_arms(record: Recording, arms: Mapping[tuple[str, str], str]) -> View:
+def recorded_arms(arms: Mapping[tuple[str, str], str], *records: Recording) -> View:
     """A table of the recorded runs, by (arm, language): the probe by kind of relation, and recall at the end."""
     rows = []
     for (arm, language), label in arms.items():
-        runs = record.where(arm=arm, language=language)
+        runs = [run for record in records for run in record.where(arm=arm, language=language)]
         kinds = [" / ".join(f"{run['kinds'][kind]:.2f}" for run in runs) for kind in ("left, right", "above, below")]
         recall = [" / ".join(f"{run['test'][name]:.2f}" for run in runs) for name in ("i2t_R@1", "i2t_R@5")]
         rows.append([label, language, *kinds, *recall])
