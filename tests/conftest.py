@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 from torch import nn
 
 from clipedu import CLIP, ImageEncoder, SimpleTokenizer, TextEncoder
@@ -95,3 +98,27 @@ def flickr8k() -> Path:
     if not folder:
         pytest.skip("needs the photos: set CLIPEDU_FLICKR8K to their folder")
     return Path(folder)
+
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not paths:
+        if os.environ.get("CLIPEDU_REQUIRE_BROWSER"):
+            pytest.fail("CLIPEDU_REQUIRE_BROWSER is set, but Chromium was not found")
+        pytest.skip("needs a browser, for example: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=paths[0], args=FLAGS)
+        yield browser
+        browser.close()

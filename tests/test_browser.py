@@ -28,22 +28,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from clipedu.data.records import write_records
 from tests.conftest import ROOT
 from tests.lessons import NOTEBOOKS, Lesson, with_seed
 
 ARTIFACTS = ROOT / "artifacts"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 VISIBLE_BLOCKS = """([language, count]) => {
     const blocks = [...document.querySelectorAll(`.jp-Notebook div[lang=${language}]`)]
     return blocks.filter(block => getComputedStyle(block).display != "none").length == count
@@ -65,19 +56,6 @@ SETTINGS = {
 SEED = 1
 RUN_TIME = 600_000  # ms; 05 and 06 train models, 00 may, and a busy machine is several times slower
 pytestmark = [pytest.mark.slow, pytest.mark.again, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not paths:
-        if os.environ.get("CLIPEDU_REQUIRE_BROWSER"):
-            pytest.fail("CLIPEDU_REQUIRE_BROWSER is set, but Chromium was not found")
-        pytest.skip("needs a browser, for example: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=paths[0], args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @dataclass(frozen=True)

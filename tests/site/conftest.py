@@ -13,7 +13,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.conftest import ROOT
-from tests.test_browser import browser  # noqa: F401
 
 SITE = ROOT / "site"
 
@@ -68,7 +67,7 @@ def guarded(context: BrowserContext, origin: str) -> tuple[Page, list[str]]:
 
 
 @pytest.fixture
-def page(browser: Browser, site: str) -> Iterator[Page]:  # noqa: F811
+def page(browser: Browser, site: str) -> Iterator[Page]:
     """A Chromium page 1280 px wide; the test fails if it complained or asked another origin."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     page, faults = guarded(context, site.removesuffix("/clipedu"))

@@ -16,7 +16,6 @@ from clipedu.classroom.edition import in_one_language
 from tests.lessons import FENCED, HAN, INLINE_CODE, NOTEBOOKS, Lesson
 from tests.site import conftest
 from tests.site.conftest import guarded
-from tests.test_browser import browser  # noqa: F401
 
 LANGUAGES = "zh", "en"
 NAMES = [*(path.stem for path in NOTEBOOKS), "glossary"]
@@ -111,7 +110,7 @@ def test_a_page_is_small_until_it_is_touched(page: Page, site: str, path: str) -
     assert sum(sizes) < 3e6
 
 
-def test_a_page_is_readable_within_a_second(browser: Browser, site: str) -> None:  # noqa: F811
+def test_a_page_is_readable_within_a_second(browser: Browser, site: str) -> None:
     """The best of three visits, each with an empty cache: other tests may keep this computer busy."""
     times = []
     for _ in range(3):
@@ -124,7 +123,7 @@ def test_a_page_is_readable_within_a_second(browser: Browser, site: str) -> None
 
 
 @pytest.mark.parametrize("locale", ["zh-CN", "en-GB", "fr-FR"])
-def test_the_first_page_speaks_the_readers_language(browser: Browser, site: str, locale: str) -> None:  # noqa: F811
+def test_the_first_page_speaks_the_readers_language(browser: Browser, site: str, locale: str) -> None:
     context = browser.new_context(locale=locale)
     page, faults = guarded(context, site.removesuffix("/clipedu"))
     opened(page, f"{site}/index.html")

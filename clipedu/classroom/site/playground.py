@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -57,10 +59,11 @@ def build_playground(out: Path) -> None:
         for name in FILES:
             shutil.copyfile(web / name, play / name)
     write_runtime(play / "ort")
-    model, tokenizer = trained_model()
-    export_model(model, tokenizer, play / "scenes")
-    write_collection(play / "scenes", model, *unseen_scenes())
-    emoji = write_emoji(play / "emoji")
+    with contextlib.redirect_stdout(io.StringIO()):  # their loss curves
+        model, tokenizer = trained_model()
+        export_model(model, tokenizer, play / "scenes")
+        write_collection(play / "scenes", model, *unseen_scenes())
+        emoji = write_emoji(play / "emoji")
     loaded = [
         *(play / "ort").glob("*.wasm.gz"),
         *(path for path in (play / "scenes").iterdir() if path.suffix != ".webp"),
