@@ -53,7 +53,12 @@ def guarded(context: BrowserContext, origin: str) -> tuple[Page, list[str]]:
     page, faults = context.new_page(), list[str]()
     page.on("console", lambda message: faults.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url} {request.failure}"))
+
+    def failed(request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # leaving a page ends what it still loads
+            faults.append(f"failed: {request.url} {request.failure}")
+
+    page.on("requestfailed", failed)
 
     def check(request: Any) -> None:
         if not request.url.startswith((origin, "data:", "blob:")):
