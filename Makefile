@@ -1,7 +1,8 @@
 # make lab    set up the environment, open notebook 00 in JupyterLab (CPU=1: PyTorch without CUDA, saves 5 GB on Linux)
 # make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
 # make test   all tests, and every notebook against its saved outputs (about 10 minutes on two slow cores)
-# make again  every notebook three times more: in a browser with another seed, its controls alone, on a pretended GPU
+# make again  the long tests: every notebook three times more (in a browser, with another seed, on a pretended GPU), runs
+#             that are killed, real photos (about 15 minutes)
 # make site   build site/: the notebooks as pages with live sliders, and the model in the browser (at most 10 minutes)
 # make bench  rerun all benchmarks, into benchmarks/results (hours)
 

@@ -112,6 +112,7 @@ def test_languages_arms(few: Path) -> None:
     assert languages.summary(torch.tensor([1, 2, 6, 9])) == {"count": 4, "R@1": 0.25, "R@5": 0.5, "median": 4.0}
 
 
+@pytest.mark.again
 def test_starts(run: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At one rate: which of its steps each arm takes frozen, and what is measured; a recording goes on."""
     monkeypatch.setattr(starts, "SHARES", (0.25,))

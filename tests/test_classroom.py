@@ -145,6 +145,21 @@ def test_a_monitor_draws_at_most_twice_a_second_and_at_the_end(monkeypatch: pyte
     assert "chance ln(B) = 2.00" in monitor.curve.value
 
 
+def test_a_long_run_redraws_at_most_200_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("clipedu.classroom.widgets.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(
+        "clipedu.classroom.widgets.loss_curve", lambda losses, _: SimpleNamespace(html=str(len(losses)))
+    )
+    monitor = TrainingMonitor(1999, chance=2.0)
+    drawn = []
+    monitor.curve.observe(lambda change: drawn.append(change.new), "value")
+    for step in range(1, 2000):
+        monitor({"epoch": 1, "step": step, "loss": 1.0, "lr": 0.1, "logit_scale": 1.0})
+        clock.now += 10
+    assert len(drawn) == 200 and drawn[-1] == "1999"
+
+
 def falling(start: float, steps: int) -> Iterator[float]:
     for step in range(steps):
         yield start / (1 + step)

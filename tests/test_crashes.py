@@ -98,6 +98,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return data_dir, state(folder / "run")
 
 
+@pytest.mark.again
 @pytest.mark.parametrize("changes", [KILLED_IN_SECOND_EPOCH, KILLED_WHILE_SAVING], ids=["training", "saving"])
 def test_a_killed_run_resumes_to_the_same_result(undisturbed: Run, tmp_path: Path, changes: str) -> None:
     data_dir, expected = undisturbed

@@ -178,6 +178,7 @@ def test_without_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "clone" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.again
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["zh", "en"])
 def test_running_it_gives_what_is_saved_in_it(chosen: str, tmp_path: Path) -> None:

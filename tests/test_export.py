@@ -92,6 +92,7 @@ def frozen_ensemble(image_encoder: str) -> Ensemble:
     return Ensemble([CLIP(encoder, WordAverage(len(WORDS), 16), 8, 32, feature_dropout=0.4) for _ in range(2)])
 
 
+@pytest.mark.again
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "resnet34", "efficientnet_lite0"])
 def test_a_frozen_deep_ensemble_of_averages(tmp_path: Path, name: str) -> None:

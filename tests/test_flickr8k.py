@@ -25,6 +25,7 @@ def test_vocabulary_covers_both_languages(flickr8k: Path) -> None:
     assert max(len(tokenizer.encode(text)) for text in val.all_captions()[0]) <= 77
 
 
+@pytest.mark.again
 def test_photos_train_end_to_end(flickr8k: Path, tmp_path: Path) -> None:
     """On a small part of the photos, with a frozen encoder, a few epochs are enough to beat chance several times."""
     records = json.loads((flickr8k / "dataset.json").read_text(encoding="utf-8"))

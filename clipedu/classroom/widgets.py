@@ -16,6 +16,9 @@ from clipedu.ground.errors import ClipEduError
 from clipedu.runs.history import StepRecord
 
 
+_MOST_REDRAWS = 200  # of a live curve: a cell that sends more than a thousand messages overruns the kernel's queue
+
+
 class Log(NamedTuple):
     """A logarithmic slider from `least` to `most` that starts at `start`; all three are positive."""
 
@@ -126,6 +129,8 @@ class _Pace:
 class TrainingMonitor(ipywidgets.VBox):
     """For `Callback(on_step=...)`: a progress bar, the latest numbers and the loss curve, at most twice a second.
 
+    A run redraws at most 200 times, however long it takes.
+
     Args:
         steps: number of steps in the whole run.
         chance: the loss of random guessing, ln(batch size), drawn as a dashed line.
@@ -133,13 +138,14 @@ class TrainingMonitor(ipywidgets.VBox):
 
     def __init__(self, steps: int, chance: float) -> None:
         self.chance, self.losses, self.pace = chance, list[float](), _Pace()
+        self.stride = max(1, math.ceil(steps / _MOST_REDRAWS))
         self.bar = ipywidgets.IntProgress(max=steps, layout=ipywidgets.Layout(width="36em", max_width="95%"))
         self.line, self.curve = ipywidgets.Label(), ipywidgets.HTML()
         super().__init__([self.bar, self.line, self.curve])
 
     def __call__(self, record: StepRecord) -> None:
         self.losses.append(record["loss"])
-        if self.pace.is_due() or record["step"] == self.bar.max:
+        if record["step"] == self.bar.max or (record["step"] % self.stride == 0 and self.pace.is_due()):
             self.bar.value = record["step"]
             self.line.value = (
                 f"{words('步', 'step')} {record['step']}/{self.bar.max}  {words('损失', 'loss')} {record['loss']:.3f}"
