@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from clipedu import ImageTextDataset, SimpleTokenizer
 from clipedu.commands.main import main
 

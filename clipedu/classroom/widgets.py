@@ -15,7 +15,6 @@ from clipedu.classroom.view import View, both, card
 from clipedu.ground.errors import ClipEduError
 from clipedu.runs.history import StepRecord
 
-
 _MOST_REDRAWS = 200  # of a live curve: a cell that sends more than a thousand messages overruns the kernel's queue
 
 
