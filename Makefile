@@ -2,7 +2,7 @@
 # make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
 # make test   all tests, and every notebook against its saved outputs (about 10 minutes on two slow cores)
 # make again  the long tests: every notebook three times more (in a browser, with another seed, on a pretended GPU), runs
-#             that are killed, real photos (about 15 minutes)
+#             that are killed, real photos (about 18 minutes on two slow cores)
 # make site   build site/: the notebooks as pages with live sliders, and the model in the browser (at most 10 minutes)
 # make bench  rerun all benchmarks, into benchmarks/results (hours)
 
