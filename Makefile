@@ -60,7 +60,7 @@ quick: $(VENV)/.ready-test
 	@$(MAKE) --no-print-directory -j2 lint unit
 
 unit: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' --ignore=tests/site tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=2 -m 'not slow' tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -17,6 +17,13 @@ from tests.conftest import ROOT
 SITE = ROOT / "site"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them need a built site and a browser."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
