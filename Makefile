@@ -1,5 +1,5 @@
 # make lab    set up the environment, open notebook 00 in JupyterLab (CPU=1: PyTorch without CUDA, saves 5 GB on Linux)
-# make quick  lint, types and the quick tests, without browser or notebooks (at most 90 seconds)
+# make quick  lint, types and the quick tests, without browser or notebooks (about 100 seconds)
 # make test   all tests, and every notebook against its saved outputs (about 10 minutes on two slow cores)
 # make again  the long tests: every notebook three times more (in a browser, with another seed, on a pretended GPU), runs
 #             that are killed, real photos (about 18 minutes on two slow cores)
